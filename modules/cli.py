@@ -1,0 +1,76 @@
+"""What the command lines of train.py and predict.py share: checked flags, device, clean ends."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+
+def _checked(convert, is_valid, description):
+    """Return an argparse type that refuses, in words, whatever is not valid."""
+
+    def parse(text):
+        try:
+            value = convert(text)
+            if is_valid(value):
+                return value
+        # torch reports a device that it does not know as a RuntimeError
+        except (ValueError, RuntimeError):
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not {description}")
+
+    return parse
+
+
+positive_int = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to 2147483647")
+positive_float = _checked(float, lambda x: 0 < x < math.inf, "a number above 0")
+fraction = _checked(float, lambda x: 0 < x < 1, "a number between 0 and 1, both excluded")
+seed = _checked(int, lambda n: 0 <= n < 2**32, "a whole number from 0 to 4294967295")
+png_path = _checked(Path, lambda path: path.suffix.lower() == ".png", "a file name ending in .png")
+device = _checked(
+    lambda name: _best_device() if name == "auto" else torch.device(name),
+    lambda device: True,
+    "a device such as cpu, cuda or cuda:1",
+)
+
+
+def _best_device():
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    return torch.device("cpu")
+
+
+def add_shared_arguments(parser):
+    """Add the flags that train.py and predict.py have in common."""
+    add = parser.add_argument
+    add("-d", "--data", type=Path, default="data", help="holds, or gets, KMNIST/raw")
+    add(
+        "--device",
+        metavar="NAME",
+        type=device,
+        default="auto",
+        help="cpu, cuda, cuda:1, mps; auto is the accelerator if there is one, else cpu",
+    )
+    add("--seed", type=seed, default=42, help="start of everything random")
+
+
+def check_device(device):
+    """Raise SystemExit with one line if `device` does not work on this machine."""
+    try:
+        torch.ones(1, device=device).sum().item()
+    # a torch built without support for the device says so with an assertion
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
+
+
+def run(main):
+    """Call `main` as a program: each line shows at once, and Ctrl-C leaves no traceback."""
+    # a terminal without Hiragana shows a question mark
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

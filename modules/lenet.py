@@ -1,0 +1,57 @@
+from torch import flatten
+from torch.nn import Conv2d
+from torch.nn import Linear
+from torch.nn import LogSoftmax
+from torch.nn import MaxPool2d
+from torch.nn import Module
+from torch.nn import ReLU
+
+
+class LeNet(Module):
+    """LeNet (LeCun et al. 1998) for 28×28 images: (CONV => RELU => POOL) * 2 => FC => RELU => FC.
+
+    numChannels: channels of an image, 1 for grey or 3 for RGB; classes: number of class labels.
+    """
+
+    def __init__(self, numChannels, classes):
+        # let Module set up its bookkeeping of layers and parameters
+        super().__init__()
+
+        # first CONV => RELU => POOL: 28×28 becomes 20 maps of 24×24, then of 12×12
+        self.conv1 = Conv2d(in_channels=numChannels, out_channels=20, kernel_size=(5, 5))
+        self.relu1 = ReLU()
+        self.maxpool1 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
+
+        # second CONV => RELU => POOL: 50 maps of 8×8, then of 4×4
+        self.conv2 = Conv2d(in_channels=20, out_channels=50, kernel_size=(5, 5))
+        self.relu2 = ReLU()
+        self.maxpool2 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
+
+        # the only FC => RELU: 50 maps of 4×4 are 800 numbers an image
+        self.fc1 = Linear(in_features=800, out_features=500)
+        self.relu3 = ReLU()
+
+        # the softmax classifier: one log-probability a class
+        self.fc2 = Linear(in_features=500, out_features=classes)
+        self.logSoftmax = LogSoftmax(dim=1)
+
+    def forward(self, x):
+        """Return the log-probabilities (N, classes) of images x (N, numChannels, 28, 28)."""
+        # find simple strokes, then keep the strongest of each 2×2 neighbourhood
+        x = self.conv1(x)
+        x = self.relu1(x)
+        x = self.maxpool1(x)
+
+        # combine them into larger shapes
+        x = self.conv2(x)
+        x = self.relu2(x)
+        x = self.maxpool2(x)
+
+        # flatten all but the batch dimension for the fully connected layer
+        x = flatten(x, 1)
+        x = self.fc1(x)
+        x = self.relu3(x)
+
+        # score the classes
+        x = self.fc2(x)
+        return self.logSoftmax(x)

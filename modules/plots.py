@@ -1,0 +1,38 @@
+"""plot.png: how loss and accuracy went, epoch by epoch."""
+
+from io import BytesIO
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import PercentFormatter
+
+from modules.files import write_whole
+
+
+def save_plot(path, history, title):
+    """Draw the four curves of `history` into the PNG file `path`.
+
+    history: a list with a value per epoch for each of train_loss, val_loss (mean per image),
+    train_acc and val_acc (in [0, 1]). Raises SystemExit with one line if it cannot be written.
+    """
+    epochs = range(1, len(history["train_loss"]) + 1)
+    # a Figure of its own, without pyplot, needs no screen
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, fontsize=15)
+
+    for axes, metric, label in zip(
+        figure.subplots(1, 2), ("loss", "acc"), ("Loss per image", "Accuracy"), strict=True
+    ):
+        axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training")
+        axes.plot(epochs, history[f"val_{metric}"], marker="s", label="validation")
+        axes.set_xlabel("Epoch", fontsize=13)
+        axes.set_ylabel(label, fontsize=13)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(labelsize=12)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=12)
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,175 @@
+"""Train LeNet on KMNIST, and save the trained model and a plot of its training."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from sklearn.metrics import classification_report
+from torch.nn import NLLLoss
+from torch.optim import Adam
+from torch.utils.data import DataLoader
+from torch.utils.data import random_split
+from tqdm import tqdm
+
+from modules import cli
+from modules.checkpoint import save_model
+from modules.datasets import load_kmnist
+from modules.files import check_writable
+from modules.lenet import LeNet
+from modules.plots import save_plot
+
+
+def train_epoch(model, loader, loss_fn, optimizer, device):
+    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
+    model.train()
+    total_loss = total_correct = 0
+
+    for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
+        images, labels = images.to(device), labels.to(device)
+
+        # forward pass: make predictions and compute the loss
+        log_probs = model(images)
+        loss = loss_fn(log_probs, labels)
+
+        # zero the gradients, backpropagate, and update the weights
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+        # the loss is the mean of its batch, and the last batch may be smaller than the others
+        total_loss += loss.detach() * len(images)
+        total_correct += (log_probs.argmax(dim=1) == labels).sum()
+
+    num_images = len(loader.dataset)
+    return total_loss.item() / num_images, total_correct.item() / num_images
+
+
+def evaluate(model, loader, loss_fn, device):
+    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
+    model.eval()
+    total_loss = total_correct = 0
+    predictions = []
+
+    # no gradients: nothing is learned here
+    with torch.no_grad():
+        for images, labels in tqdm(loader, desc="evaluating", leave=False, disable=None):
+            images, labels = images.to(device), labels.to(device)
+            log_probs = model(images)
+            predicted = log_probs.argmax(dim=1)
+
+            total_loss += loss_fn(log_probs, labels) * len(images)
+            total_correct += (predicted == labels).sum()
+            predictions.append(predicted)
+
+    num_images = len(loader.dataset)
+    predictions = torch.cat(predictions).tolist()
+    return total_loss.item() / num_images, total_correct.item() / num_images, predictions
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("-m", "--model", type=Path, default="output/model.pth", help="where the model goes")
+    add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where the curves go")
+    add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the images")
+    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images in a step")
+    add("-l", "--lr", type=cli.positive_float, default=1e-3, help="learning rate of Adam")
+    add("--val-split", type=cli.fraction, default=0.25, help="share of images to validate on")
+    cli.add_shared_arguments(parser)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    # find out now, not after the training, what cannot work
+    cli.check_device(args.device)
+    check_writable(args.model, args.plot)
+
+    # one random generator for all: the same seed gives the same split, weights and order of images
+    generator = torch.manual_seed(args.seed)
+
+    print("[INFO] loading the KMNIST dataset...")
+    train_val_data = load_kmnist(args.data, train=True)
+    test_data = load_kmnist(args.data, train=False)
+    classes = test_data.classes
+
+    # set a part of the training images aside to validate on
+    num_val = round(len(train_val_data) * args.val_split)
+    num_train = len(train_val_data) - num_val
+    if not num_val or not num_train:
+        sys.exit(
+            f"[ERROR] {num_train} images to train on and {num_val} to validate on: "
+            "each needs one at least, choose another --val-split"
+        )
+    train_data, val_data = random_split(train_val_data, [num_train, num_val], generator)
+    print(
+        f"[INFO] {num_train} images to train on, {num_val} to validate on, "
+        f"{len(test_data)} to test on"
+    )
+
+    # the loaders hand the images out in batches, those to train on in a new order every epoch
+    train_loader = DataLoader(train_data, shuffle=True, batch_size=args.batch_size)
+    val_loader = DataLoader(val_data, batch_size=args.batch_size)
+    test_loader = DataLoader(test_data, batch_size=args.batch_size)
+
+    # the network, the rule that updates its weights, and the loss that it is to make small
+    model = LeNet(numChannels=1, classes=len(classes)).to(args.device)
+    optimizer = Adam(model.parameters(), lr=args.lr)
+    loss_fn = NLLLoss()
+
+    print(f"[INFO] training LeNet on {args.device}...")
+    history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
+    start = time.perf_counter()
+    for epoch in range(1, args.epochs + 1):
+        train_loss, train_acc = train_epoch(model, train_loader, loss_fn, optimizer, args.device)
+        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.device)
+
+        history["train_loss"].append(train_loss)
+        history["train_acc"].append(train_acc)
+        history["val_loss"].append(val_loss)
+        history["val_acc"].append(val_acc)
+        print(f"[INFO] epoch {epoch}/{args.epochs}")
+        print(
+            f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, "
+            f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
+        )
+    print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
+
+    # save what has been learned before anything else can go wrong
+    save_model(
+        args.model,
+        model,
+        classes=classes,
+        dataset="KMNIST",
+        epochs=args.epochs,
+        history=history,
+        settings={
+            "batch_size": args.batch_size,
+            "lr": args.lr,
+            "val_split": args.val_split,
+            "seed": args.seed,
+        },
+    )
+    save_plot(args.plot, history, title="LeNet on KMNIST")
+    print(f"[INFO] saved {args.model} and {args.plot}")
+
+    print("[INFO] evaluating on the test images...")
+    _, _, predictions = evaluate(model, test_loader, loss_fn, args.device)
+    print(
+        classification_report(
+            test_data.targets,
+            predictions,
+            labels=range(len(classes)),
+            target_names=classes,
+            digits=4,
+            zero_division=0,
+        )
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
