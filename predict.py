@@ -70,8 +70,7 @@ def main():
     if not args.no_display:
         if viewer.screen_found():
             print("[INFO] press a key in the window for the next one...")
-            for picture in pictures:
-                viewer.show(picture)
+            viewer.show(pictures)
         else:
             print("[INFO] no screen can be reached: open that picture to see them")
 

@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ def check_device(device):
         torch.ones(1, device=device).sum().item()
     # a torch built without support for the device says so with an assertion
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = textwrap.shorten(str(error), 150, placeholder="...")
         sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
 
 

@@ -1,6 +1,7 @@
 """KMNIST: 28×28 grey images of cursive Hiragana in ten classes."""
 
 import sys
+import textwrap
 
 from torchvision.datasets import KMNIST
 from torchvision.transforms import ToTensor
@@ -28,7 +29,7 @@ def load_kmnist(root, train):
         return dataset
     # torchvision reports a damaged file in many ways, an assertion among them
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder="...")
         sys.exit(
             f"[ERROR] {root}/KMNIST/raw does not hold KMNIST, nor could it be downloaded there "
             f"({reason}): put KMNIST's four files there, or name another folder with --data"

@@ -31,10 +31,10 @@ def annotate(image, prediction, truth, correct):
     """Return the image enlarged on a card, the prediction under it: green when right, else red.
 
     image: (28, 28) uint8; prediction and truth: lines of text, truth shown only where the
-    prediction is wrong. Returns (532, 420, 3) uint8 in OpenCV's order of colours.
+    prediction is wrong. Returns (524, 420, 3) uint8 in OpenCV's order of colours.
     """
     picture = imutils.resize(np.dstack([image] * 3), width=IMAGE_WIDTH, inter=cv2.INTER_NEAREST)
-    top, bottom = MARGIN, MARGIN + 2 * LINE_HEIGHT + MARGIN // 2
+    top, bottom = MARGIN, MARGIN + 2 * LINE_HEIGHT
     picture = cv2.copyMakeBorder(
         picture, top, bottom, MARGIN, MARGIN, cv2.BORDER_CONSTANT, value=CARD
     )
@@ -75,8 +75,21 @@ def screen_found():
     return child.returncode == 0
 
 
-def show(picture):
-    """Show the picture in a window until a key is pressed or the window is closed."""
-    cv2.imshow(WINDOW_NAME, picture)
-    while cv2.waitKey(50) < 0 and cv2.getWindowProperty(WINDOW_NAME, cv2.WND_PROP_VISIBLE) > 0:
-        pass
+def show(pictures):
+    """Show one picture after the other, each until a key is pressed; closing the window ends it."""
+    # the plain kind of window, without Qt's toolbar
+    cv2.namedWindow(WINDOW_NAME, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
+    for picture in pictures:
+        cv2.imshow(WINDOW_NAME, picture)
+        # a waitKey() without limit would never learn that the window was closed
+        while cv2.waitKey(50) < 0:
+            if not _window_open():
+                return
+
+
+def _window_open():
+    try:
+        return cv2.getWindowProperty(WINDOW_NAME, cv2.WND_PROP_VISIBLE) > 0
+    # OpenCV's Qt knows no properties any more once its last window is closed
+    except cv2.error:
+        return False

@@ -1,0 +1,78 @@
+"""What the tests share: the scripts as processes, a small dataset, and one model trained on it."""
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from printed_kmnist import write_printed_kmnist
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment(**changes):
+    """Return a user's environment variables, without a screen and without a network."""
+    dead = "http://127.0.0.1:9"
+    env = os.environ | {"http_proxy": dead, "https_proxy": dead, "PYTHONIOENCODING": "utf-8"}
+    # the last is set by importing modules.viewer, which a user's terminal has not done
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "QT_LOGGING_RULES"):
+        env.pop(name, None)
+    return env | changes
+
+
+def run_script(script, *arguments, prefix=(), **changes):
+    """Run train.py or predict.py as its user would.
+
+    prefix: a command that runs the script; changes: variables of its environment.
+    """
+    command = [*prefix, sys.executable, ROOT / script, *arguments]
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment(**changes),
+        encoding="utf-8",
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def call_main(monkeypatch, capsys):
+    """As run_script(), within this process: it saves the seconds that importing torch takes."""
+
+    def call(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        status = 0
+        try:
+            import_module(script.removesuffix(".py")).main()
+        except SystemExit as end:
+            # Python prints a text that a program exits with, and its exit status is then 1
+            status = end.code
+            if isinstance(status, str):
+                print(status, file=sys.stderr)
+                status = 1
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A folder for --data with 1,200 images to train on and 300 to test on."""
+    root = tmp_path_factory.mktemp("data")
+    write_printed_kmnist(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """One run of train.py over five epochs: what it printed and what it saved."""
+    folder = tmp_path_factory.mktemp("trained") / "made" / "by the run"
+    model, plot = folder / "model.pth", folder / "plot.png"
+    run = run_script("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
+    assert run.returncode == 0, run.stderr
+    return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)

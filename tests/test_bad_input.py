@@ -1,0 +1,199 @@
+"""What a user gets wrong: one clear line, the right exit status, and nothing lost."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from conftest import run_script
+
+from modules.lenet import LeNet
+
+# root may read and write everything, unless it gives these powers up
+NOT_ALMIGHTY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+def assert_one_line(run, status, *words):
+    """The run ended with that status and said those words, in one line and no traceback."""
+    assert run.returncode == status, run.stderr
+    *usage, line = run.stderr.splitlines()
+    assert line.startswith("[ERROR] " if status == 1 else ("train.py: error", "predict.py: error"))
+    assert status == 2 or not usage, run.stderr
+    assert "Traceback" not in run.stderr
+    for word in words:
+        assert str(word) in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--epochs", "0"),
+        ("--epochs", "ten"),
+        ("--batch-size", "-1"),
+        ("--batch-size", "9" * 30),
+        ("--lr", "nan"),
+        ("--lr", "inf"),
+        ("--lr", "0"),
+        ("--val-split", "1"),
+        ("--val-split", "0"),
+        ("--seed", "-1"),
+        ("--device", "banana"),
+        ("--plot", "plot.doc"),
+    ],
+)
+def test_wrong_flag_of_train(call_main, flag, value):
+    assert_one_line(call_main("train.py", flag, value), 2, flag, value)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--num", "0"), ("--output", "montage")])
+def test_wrong_flag_of_predict(call_main, flag, value):
+    assert_one_line(call_main("predict.py", flag, value), 2, flag, value)
+
+
+@pytest.mark.parametrize("script", ["train.py", "predict.py"])
+def test_wrong_flag_as_a_process(script):
+    assert_one_line(run_script(script, "--seed", "x"), 2, "--seed", "x")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
+@pytest.mark.parametrize("script", ["train.py", "predict.py"])
+def test_cuda_where_there_is_none(call_main, script):
+    assert_one_line(call_main(script, "--device", "cuda"), 1, "cuda", "--device cpu")
+
+
+def test_no_data_and_no_network(tmp_path):
+    run = run_script("train.py", "-d", tmp_path / "nowhere", "-m", tmp_path / "m.pth")
+    assert_one_line(run, 1, tmp_path / "nowhere", "--data")
+    assert not (tmp_path / "m.pth").exists()
+
+
+def test_data_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    assert_one_line(run_script("train.py", "-d", tmp_path / "file"), 1, tmp_path / "file", "--data")
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_unreadable_data_folder(data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "copy")
+    for path in copy.rglob("*-ubyte"):
+        path.chmod(0)
+    run = run_script("train.py", "-d", copy, prefix=NOT_ALMIGHTY)
+    assert_one_line(run, 1, copy, "Permission denied")
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b"", lambda b: b"no IDX file"])
+def test_damaged_data(call_main, damage, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "copy")
+    images = copy / "KMNIST" / "raw" / "train-images-idx3-ubyte"
+    images.write_bytes(damage(images.read_bytes()))
+    assert_one_line(call_main("train.py", "-d", copy), 1, copy)
+
+
+def test_labels_that_kmnist_does_not_have(call_main, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "copy")
+    labels = copy / "KMNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] = 10
+    labels.write_bytes(content)
+    assert_one_line(call_main("train.py", "-d", copy), 1, copy, "labels")
+
+
+def test_no_image_left_to_validate_on(call_main, data):
+    run = call_main("train.py", "-d", data, "--val-split", 1e-5)
+    assert_one_line(run, 1, "1200", "--val-split")
+
+
+@pytest.mark.parametrize(
+    ("script", "flag"), [("train.py", "-m"), ("train.py", "-p"), ("predict.py", "-o")]
+)
+def test_output_that_is_a_folder(call_main, script, flag, data, tmp_path):
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    run = call_main(script, "-d", data, flag, folder)
+    assert_one_line(run, 1, folder, "not a file")
+    assert "epoch" not in run.stdout
+
+
+def test_output_below_a_file(call_main, data, tmp_path):
+    (tmp_path / "file").touch()
+    run = call_main("train.py", "-d", data, "-m", tmp_path / "file" / "model.pth")
+    assert_one_line(run, 1, tmp_path / "file" / "model.pth")
+    assert "epoch" not in run.stdout
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+@pytest.mark.parametrize("flag", ["-m", "-p"])
+def test_read_only_output_folder_is_found_before_training(flag, data, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o555)
+    arguments = {"-m": tmp_path / "m.pth", "-p": tmp_path / "p.png", flag: folder / "x.png"}
+    words = [word for pair in arguments.items() for word in pair]
+    run = run_script("train.py", "-d", data, *words, prefix=NOT_ALMIGHTY)
+    assert_one_line(run, 1, folder / "x.png", "Permission denied")
+    assert "epoch" not in run.stdout
+
+
+def test_predict_before_training(data, tmp_path):
+    run = run_script("predict.py", "-d", data, "-m", tmp_path / "model.pth")
+    assert_one_line(run, 1, tmp_path / "model.pth", "python train.py")
+
+
+def test_model_path_is_a_folder(call_main, data, tmp_path):
+    assert_one_line(call_main("predict.py", "-d", data, "-m", tmp_path), 1, tmp_path, "-m")
+
+
+class Hostile:
+    """Unpickled, it runs a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return subprocess.check_call, (["touch", str(self.path)],)
+
+
+def wrong_models():
+    """Return things that a model file should not hold, by name."""
+    good = LeNet(numChannels=1, classes=10).state_dict()
+    return {
+        "a whole pickled network": LeNet(numChannels=1, classes=10),
+        "another network": torch.nn.Linear(3, 4).state_dict(),
+        "a LeNet for colour": LeNet(numChannels=3, classes=10).state_dict(),
+        "too few class names": {"model": good, "classes": ["o", "ki"]},
+        "classes that are no names": {"model": good, "classes": 10},
+        "a list": [1, 2, 3],
+    }
+
+
+@pytest.mark.parametrize("name", wrong_models())
+def test_file_with_something_else_than_a_model(call_main, name, data, tmp_path):
+    model = tmp_path / "model.pth"
+    torch.save(wrong_models()[name], model)
+    run = call_main("predict.py", "-d", data, "-m", model, "-o", tmp_path / "o.png")
+    assert_one_line(run, 1, model, "LeNet")
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_code_in_a_model_file_is_not_run(data, tmp_path):
+    model, proof = tmp_path / "model.pth", tmp_path / "proof"
+    torch.save(Hostile(proof), model)
+    torch.load(model, weights_only=False)
+    assert proof.exists(), "the file is as hostile as it should be"
+    proof.unlink()
+    assert_one_line(run_script("predict.py", "-d", data, "-m", model), 1, model)
+    assert not proof.exists()
+
+
+def test_text_file_as_model(call_main, data, tmp_path):
+    model = tmp_path / "model.pth"
+    model.write_text("hello")
+    assert_one_line(call_main("predict.py", "-d", data, "-m", model), 1, model)
+
+
+@pytest.mark.parametrize("script", ["train.py", "predict.py"])
+def test_help_names_every_flag_with_its_default(call_main, script):
+    run = call_main(script, "--help")
+    assert run.returncode == 0
+    for flag in run.stdout.split("\n  -")[2:]:
+        assert re.search(r"\(default:\s", flag), f"-{flag}"
