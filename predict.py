@@ -22,7 +22,13 @@ def parse_arguments():
     add = parser.add_argument
     add("-m", "--model", type=Path, default="output/model.pth", help="the trained model")
     add("-n", "--num", type=cli.positive_int, default=10, help="how many random test images")
-    add("-o", "--output", type=cli.png_path, default="output/predictions.png", help="the montage")
+    add(
+        "-o",
+        "--output",
+        type=cli.png_path,
+        default="output/predictions.png",
+        help="picture of them all",
+    )
     add("--no-display", action="store_true", help="open no window even where one could be")
     cli.add_shared_arguments(parser)
     return parser.parse_args()
@@ -31,11 +37,11 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     cli.check_device(args.device)
-    check_writable(args.output)
 
     print(f"[INFO] loading the model from {args.model}...")
     model, classes = load_model(args.model, classes=list(HIRAGANA))
     model = model.to(args.device)
+    check_writable(args.output)
 
     # choose random test images
     test_data = load_kmnist(args.data, train=False)

@@ -23,9 +23,11 @@ from modules.plots import save_plot
 
 def train_epoch(model, loader, loss_fn, optimizer, device):
     """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
+    # training mode: some kinds of layers, though none of LeNet's, behave differently in it
     model.train()
     total_loss = total_correct = 0
 
+    # a progress bar over the batches, shown where there is a terminal to show it
     for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
         images, labels = images.to(device), labels.to(device)
 
@@ -38,7 +40,8 @@ def train_epoch(model, loader, loss_fn, optimizer, device):
         loss.backward()
         optimizer.step()
 
-        # the loss is the mean of its batch, and the last batch may be smaller than the others
+        # the loss is its batch's mean, and the last batch may be smaller than the others; detached,
+        # the number lets go of the computation that gradients would need
         total_loss += loss.detach() * len(images)
         total_correct += (log_probs.argmax(dim=1) == labels).sum()
 
@@ -89,7 +92,7 @@ def main():
     cli.check_device(args.device)
     check_writable(args.model, args.plot)
 
-    # one random generator for all: the same seed gives the same split, weights and order of images
+    # torch draws the split, the first weights and the order of images from this one generator
     generator = torch.manual_seed(args.seed)
 
     print("[INFO] loading the KMNIST dataset...")
@@ -116,7 +119,8 @@ def main():
     val_loader = DataLoader(val_data, batch_size=args.batch_size)
     test_loader = DataLoader(test_data, batch_size=args.batch_size)
 
-    # the network, the rule that updates its weights, and the loss that it is to make small
+    # the network, the rule that updates its weights, and the loss to make small: the negative
+    # log-likelihood, minus the log-probability that the network gave to the right class
     model = LeNet(numChannels=1, classes=len(classes)).to(args.device)
     optimizer = Adam(model.parameters(), lr=args.lr)
     loss_fn = NLLLoss()

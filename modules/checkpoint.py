@@ -38,15 +38,13 @@ def load_model(path, classes):
         if len(classes) != num_classes:
             raise ValueError(f"{num_classes} outputs, {len(classes)} class names")
     except FileNotFoundError:
-        sys.exit(
-            f"[ERROR] no model at {path}: train one with `python train.py`, or name it with -m"
-        )
+        sys.exit(f"[ERROR] no model at {path}: run train.py first, or name another with -m")
     except OSError as error:
         sys.exit(f"[ERROR] {path} cannot be read ({error.strerror}): name a model file with -m")
     # torch.load() and load_state_dict() report a wrong file in many ways
     except Exception as error:
         sys.exit(
             f"[ERROR] {path} is not a LeNet for grey images ({type(error).__name__}): "
-            "train one with `python train.py`, or name another with -m"
+            "train one with train.py, or name another with -m"
         )
     return model, classes

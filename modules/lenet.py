@@ -8,7 +8,9 @@ from torch.nn import ReLU
 
 
 class LeNet(Module):
-    """LeNet (LeCun et al. 1998) for 28×28 images: (CONV => RELU => POOL) * 2 => FC => RELU => FC.
+    """LeNet, after LeCun et al. 1998, for images of 28×28 pixels.
+
+    (CONV => RELU => POOL) * 2 => FC => RELU => FC => SOFTMAX
 
     numChannels: channels of an image, 1 for grey or 3 for RGB; classes: number of class labels.
     """
@@ -54,4 +56,5 @@ class LeNet(Module):
 
         # score the classes
         x = self.fc2(x)
-        return self.logSoftmax(x)
+        output = self.logSoftmax(x)
+        return output

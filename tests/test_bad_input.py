@@ -136,7 +136,7 @@ def test_read_only_output_folder_is_found_before_training(flag, data, tmp_path):
 
 def test_predict_before_training(data, tmp_path):
     run = run_script("predict.py", "-d", data, "-m", tmp_path / "model.pth")
-    assert_one_line(run, 1, tmp_path / "model.pth", "python train.py")
+    assert_one_line(run, 1, tmp_path / "model.pth", "run train.py first")
 
 
 def test_model_path_is_a_folder(call_main, data, tmp_path):
