@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -68,10 +69,14 @@ def check_device(device):
 
 
 def run(main):
-    """Call `main` as a program: each line shows at once, and Ctrl-C leaves no traceback."""
+    """Call `main` as a program: lines show at once, Ctrl-C leaves no traceback."""
     # a terminal without Hiragana shows a question mark
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # whoever read the lines, `head` say, is gone; let Python flush the rest to nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

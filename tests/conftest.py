@@ -40,6 +40,19 @@ def run_script(script, *arguments, prefix=(), **changes):
     )
 
 
+def start_script(script, *arguments, **changes):
+    """Start a script as run_script() does, and return it while it runs."""
+    return subprocess.Popen(
+        [str(word) for word in [sys.executable, ROOT / script, *arguments]],
+        cwd=ROOT,
+        env=environment(**changes),
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 @pytest.fixture
 def call_main(monkeypatch, capsys):
     """As run_script(), within this process: it saves the seconds that importing torch takes."""

@@ -2,7 +2,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -10,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from conftest import environment
 from conftest import run_script
+from conftest import start_script
 from printed_kmnist import HIRAGANA
 from test_train import log_probs_of
 from test_train import read_split
@@ -131,11 +130,7 @@ class Viewer:
     def __init__(self, screen, trained, data, montage):
         arguments = ["-d", data, "-m", trained.model, "-o", montage, "-n", "3"]
         self.env = environment(DISPLAY=screen)
-        self.process = subprocess.Popen(
-            [sys.executable, "predict.py", *arguments],
-            cwd=ROOT, env=self.env, encoding="utf-8",
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        self.process = start_script("predict.py", *arguments, DISPLAY=screen)
         self.display = Display(screen)
         found = wait_for(lambda: self.xdotool("search", "--onlyvisible", "--name", "^Prediction$"))
         self.window = self.display.create_resource_object("window", int(found))

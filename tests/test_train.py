@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 from conftest import run_script
+from conftest import start_script
 from printed_kmnist import read_idx
 from torch.nn.functional import nll_loss
 
@@ -153,6 +155,24 @@ def test_shows_progress_on_a_terminal(data, tmp_path):
     # 900 images are 15 batches of 64
     assert re.search(r"training: .*/15 ", shown)
     assert b"training:" not in run.stdout
+
+
+def test_reader_of_the_lines_goes_away(data, tmp_path):
+    paths = ["-d", data, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
+    process = start_script("train.py", *paths)
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_leaves_no_traceback(data, tmp_path):
+    paths = ["-d", data, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
+    process = start_script("train.py", *paths)
+    while "epoch 1/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("", 130)
 
 
 @pytest.mark.skipif(not REAL_KMNIST.is_dir(), reason=f"no real KMNIST images in {REAL_KMNIST}")
