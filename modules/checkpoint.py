@@ -34,7 +34,7 @@ def load_model(path, classes):
         num_classes = len(state_dict["fc2.bias"])
         model = LeNet(numChannels=1, classes=num_classes)
         model.load_state_dict(state_dict)
-        classes = checkpoint.get("classes", classes)
+        classes = [str(name) for name in checkpoint.get("classes", classes)]
         if len(classes) != num_classes:
             raise ValueError(f"{num_classes} outputs, {len(classes)} class names")
     except FileNotFoundError:

@@ -83,7 +83,7 @@ def test_model_file_is_plain_data_and_loads_the_same_weights(trained):
     assert (checkpoint["dataset"], checkpoint["num_channels"]) == ("KMNIST", 1)
     assert checkpoint["settings"] == {"batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42}
 
-    model, classes = load_model(trained.model, classes=None)
+    model, classes = load_model(trained.model, classes=[])
     assert classes == checkpoint["classes"]
     assert all(
         torch.equal(weights, checkpoint["model"][name])
