@@ -36,7 +36,7 @@ def run_script(script, *arguments, prefix=(), **changes):
         encoding="utf-8",
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=600,
     )
 
 
