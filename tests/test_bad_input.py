@@ -107,10 +107,11 @@ def test_no_image_left_to_validate_on(call_main, data):
 @pytest.mark.parametrize(
     ("script", "flag"), [("train.py", "-m"), ("train.py", "-p"), ("predict.py", "-o")]
 )
-def test_output_that_is_a_folder(call_main, script, flag, data, tmp_path):
+def test_output_that_is_a_folder(call_main, script, flag, data, trained, tmp_path):
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    run = call_main(script, "-d", data, flag, folder)
+    # the last -m holds; predict.py looks at its model first
+    run = call_main(script, "-d", data, "-m", trained.model, flag, folder)
     assert_one_line(run, 1, folder, "not a file")
     assert "epoch" not in run.stdout
 
