@@ -5,25 +5,27 @@ from io import BytesIO
 
 import torch
 
-from modules.files import write_whole
+from modules.files import save_result
 from modules.lenet import LeNet
 
 
 def save_model(path, model, **details):
     """Save a LeNet's weights to `path`, and `details` about it: strings, numbers, lists, tensors.
 
-    load_model() uses one of them, `classes`: the list of class names in the order of the labels.
+    load_model() uses two of them: `classes`, the list of class names in the order of the labels,
+    and `dataset`, the name of the images that the model was trained on.
     """
     checkpoint = {"model": model.state_dict(), "num_channels": model.conv1.in_channels, **details}
     buffer = BytesIO()
     torch.save(checkpoint, buffer)
-    write_whole(path, buffer.getvalue())
+    save_result(path, buffer.getvalue())
 
 
 def load_model(path, classes):
-    """Return the LeNet saved at `path`, on the CPU, and its list of class names.
+    """Return the LeNet saved at `path`, on the CPU, its class names, and its dataset's name.
 
-    A file that holds the network's state dict alone will do; its classes are then those given.
+    A file that holds the network's state dict alone will do; its classes are then those given, and
+    its dataset is kmnist.
     Raises SystemExit with one line where the file is missing or holds anything else than a LeNet
     for grey images.
     """
@@ -37,6 +39,7 @@ def load_model(path, classes):
         classes = [str(name) for name in checkpoint.get("classes", classes)]
         if len(classes) != num_classes:
             raise ValueError(f"{num_classes} outputs, {len(classes)} class names")
+        dataset = checkpoint.get("dataset", "kmnist")
     except FileNotFoundError:
         sys.exit(f"[ERROR] no model at {path}: run train.py first, or name another with -m")
     except OSError as error:
@@ -47,4 +50,4 @@ def load_model(path, classes):
             f"[ERROR] {path} is not a LeNet for grey images ({type(error).__name__}): "
             "train one with train.py, or name another with -m"
         )
-    return model, classes
+    return model, classes, dataset

@@ -1,7 +1,11 @@
-"""Results on disk: found out early whether they can be saved, and saved whole."""
+"""Files are written whole or not at all, and whether they can be is found out early."""
 
+import glob
+import os
 import sys
+import time
 from contextlib import contextmanager
+from contextlib import suppress
 
 
 def check_writable(*paths):
@@ -14,29 +18,44 @@ def check_writable(*paths):
             if path.exists() and not path.is_file():
                 sys.exit(f"[ERROR] {path} is not a file: name the file to save to")
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _beside(path.resolve()) as temporary:
+            with beside(path.resolve()) as temporary:
                 temporary.touch()
+
+
+def save_result(path, data):
+    """Do what write_whole() does, but raise SystemExit with one line where it cannot be done."""
+    with _one_line_error(path):
+        write_whole(path, data)
 
 
 def write_whole(path, data):
     """Write the bytes `data` to the file `path`; whatever happens, the old or the new one is there.
 
-    Raises SystemExit with one line where it cannot be written.
+    Raises OSError.
     """
     # write beside the file and move into place; a link stays, the file it points to is replaced
-    with _one_line_error(path), _beside(path.resolve()) as temporary:
+    with beside(path.resolve()) as temporary:
         temporary.write_bytes(data)
         temporary.replace(path.resolve())
 
 
 @contextmanager
-def _beside(path):
+def beside(path):
     """Give the name of a temporary file in the same folder, and leave no such file behind."""
-    temporary = path.with_name(path.name + ".tmp")
+    remove_leftovers(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path):
+    """Remove temporary files of `path` that a killed run left: none has grown for a minute."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > 60:
+                leftover.unlink()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.ticker import PercentFormatter
 
-from modules.files import write_whole
+from modules.files import save_result
 
 
 def save_plot(path, history, title):
@@ -35,4 +35,4 @@ def save_plot(path, history, title):
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    save_result(path, buffer.getvalue())

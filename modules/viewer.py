@@ -1,24 +1,14 @@
 """Pictures of predictions: annotated images, windows on the screen, and a montage of them all."""
 
 import math
-import os
 import subprocess
 import sys
 
-# Qt warns about fonts at every window, though it draws no text in ours
-os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-
-try:
-    import cv2
-except ImportError as error:
-    sys.exit(
-        f"[ERROR] OpenCV cannot be loaded ({error}): where a library is missing on Debian or "
-        "Ubuntu, `apt-get install libgl1 libglib2.0-0 libxcb1` brings it"
-    )
-import imutils
 import numpy as np
 
-from modules.files import write_whole
+from modules.files import save_result
+from modules.opencv import cv2
+from modules.opencv import imutils
 
 WINDOW_NAME = "Prediction"
 # colours in OpenCV's order: blue, green, red
@@ -59,7 +49,7 @@ def save_montage(path, pictures):
     blank = np.full_like(pictures[0], CARD)
     pictures = pictures + [blank] * (rows * columns - len(pictures))
     (montage,) = imutils.build_montages(pictures, (width // 2, height // 2), (columns, rows))
-    write_whole(path, cv2.imencode(".png", montage)[1].tobytes())
+    save_result(path, cv2.imencode(".png", montage)[1].tobytes())
 
 
 def screen_found():
