@@ -11,7 +11,7 @@ from modules import viewer
 from modules.checkpoint import load_model
 from modules.datasets import HIRAGANA
 from modules.datasets import label_text
-from modules.datasets import load_kmnist
+from modules.datasets import load_test_images
 from modules.files import check_writable
 
 
@@ -39,12 +39,12 @@ def main():
     cli.check_device(args.device)
 
     print(f"[INFO] loading the model from {args.model}...")
-    model, classes = load_model(args.model, classes=list(HIRAGANA))
+    model, classes, dataset = load_model(args.model, classes=list(HIRAGANA))
     model = model.to(args.device)
     check_writable(args.output)
 
-    # choose random test images
-    test_data = load_kmnist(args.data, train=False)
+    # choose random test images of the dataset that the model was trained on
+    test_data = load_test_images(dataset, args.data)
     num_images = min(args.num, len(test_data))
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(test_data), size=num_images, replace=False)

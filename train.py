@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from modules import cli
 from modules.checkpoint import save_model
-from modules.datasets import load_kmnist
+from modules.datasets import load_dataset
 from modules.files import check_writable
 from modules.lenet import LeNet
 from modules.plots import save_plot
@@ -78,6 +78,12 @@ def parse_arguments():
     add = parser.add_argument
     add("-m", "--model", type=Path, default="output/model.pth", help="where the model goes")
     add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where the curves go")
+    add(
+        "--dataset",
+        choices=["auto", "kmnist", "printed"],
+        default="auto",
+        help="KMNIST, printed Hiragana, or the latter where KMNIST cannot be had",
+    )
     add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the images")
     add("-b", "--batch-size", type=cli.positive_int, default=64, help="images in a step")
     add("-l", "--lr", type=cli.positive_float, default=1e-3, help="learning rate of Adam")
@@ -95,10 +101,11 @@ def main():
     # torch draws the split, the first weights and the order of images from this one generator
     generator = torch.manual_seed(args.seed)
 
-    print("[INFO] loading the KMNIST dataset...")
-    train_val_data = load_kmnist(args.data, train=True)
-    test_data = load_kmnist(args.data, train=False)
+    print("[INFO] loading the dataset...")
+    train_val_data, test_data, warning = load_dataset(args.dataset, args.data)
     classes = test_data.classes
+    if warning:
+        print(warning, file=sys.stderr)
 
     # set a part of the training images aside to validate on
     num_val = round(len(train_val_data) * args.val_split)
@@ -110,7 +117,7 @@ def main():
         )
     train_data, val_data = random_split(train_val_data, [num_train, num_val], generator)
     print(
-        f"[INFO] {num_train} images to train on, {num_val} to validate on, "
+        f"[INFO] {test_data.title}: {num_train} images to train on, {num_val} to validate on, "
         f"{len(test_data)} to test on"
     )
 
@@ -148,7 +155,7 @@ def main():
         args.model,
         model,
         classes=classes,
-        dataset="KMNIST",
+        dataset=test_data.name,
         epochs=args.epochs,
         history=history,
         settings={
@@ -158,7 +165,7 @@ def main():
             "seed": args.seed,
         },
     )
-    save_plot(args.plot, history, title="LeNet on KMNIST")
+    save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
     print(f"[INFO] saved {args.model} and {args.plot}")
 
     print("[INFO] evaluating on the test images...")
@@ -173,6 +180,8 @@ def main():
             zero_division=0,
         )
     )
+    if warning:
+        print(warning, file=sys.stderr)
 
 
 if __name__ == "__main__":

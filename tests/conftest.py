@@ -1,15 +1,23 @@
 """What the tests share: the scripts as processes, a small dataset, and one model trained on it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from printed_kmnist import write_printed_kmnist
+from idx import idx_bytes
 
+from modules.datasets import HIRAGANA
+from modules.printed import draw_images
+
+# root may read and write everything, unless it gives these powers up
+NOT_ALMIGHTY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +61,17 @@ def start_script(script, *arguments, **changes):
     )
 
 
+def assert_one_line(run, status, *words):
+    """The run ended with that status and said those words, in one line and no traceback."""
+    assert run.returncode == status, run.stderr
+    *usage, line = run.stderr.splitlines()
+    assert line.startswith("[ERROR] " if status == 1 else ("train.py: error", "predict.py: error"))
+    assert status == 2 or not usage, run.stderr
+    assert "Traceback" not in run.stderr
+    for word in words:
+        assert str(word) in line
+
+
 @pytest.fixture
 def call_main(monkeypatch, capsys):
     """As run_script(), within this process: it saves the seconds that importing torch takes."""
@@ -77,7 +96,12 @@ def call_main(monkeypatch, capsys):
 def data(tmp_path_factory):
     """A folder for --data with 1,200 images to train on and 300 to test on."""
     root = tmp_path_factory.mktemp("data")
-    write_printed_kmnist(root)
+    raw = root / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for seed, (split, num_images) in enumerate([("train", 1200), ("t10k", 300)]):
+        images, labels = draw_images("".join(HIRAGANA.values()), num_images, seed)
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
     return root
 
 

@@ -6,23 +6,12 @@ import subprocess
 
 import pytest
 import torch
+from conftest import NOT_ALMIGHTY
+from conftest import assert_one_line
+from conftest import needs_setpriv
 from conftest import run_script
 
 from modules.lenet import LeNet
-
-# root may read and write everything, unless it gives these powers up
-NOT_ALMIGHTY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-
-
-def assert_one_line(run, status, *words):
-    """The run ended with that status and said those words, in one line and no traceback."""
-    assert run.returncode == status, run.stderr
-    *usage, line = run.stderr.splitlines()
-    assert line.startswith("[ERROR] " if status == 1 else ("train.py: error", "predict.py: error"))
-    assert status == 2 or not usage, run.stderr
-    assert "Traceback" not in run.stderr
-    for word in words:
-        assert str(word) in line
 
 
 @pytest.mark.parametrize(
@@ -40,6 +29,7 @@ def assert_one_line(run, status, *words):
         ("--seed", "-1"),
         ("--device", "banana"),
         ("--plot", "plot.doc"),
+        ("--dataset", "mnist"),
     ],
 )
 def test_wrong_flag_of_train(call_main, flag, value):
@@ -62,41 +52,18 @@ def test_cuda_where_there_is_none(call_main, script):
     assert_one_line(call_main(script, "--device", "cuda"), 1, "cuda", "--device cpu")
 
 
-def test_no_data_and_no_network(tmp_path):
-    run = run_script("train.py", "-d", tmp_path / "nowhere", "-m", tmp_path / "m.pth")
-    assert_one_line(run, 1, tmp_path / "nowhere", "--data")
-    assert not (tmp_path / "m.pth").exists()
-
-
 def test_data_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
     assert_one_line(run_script("train.py", "-d", tmp_path / "file"), 1, tmp_path / "file", "--data")
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+@needs_setpriv
 def test_unreadable_data_folder(data, tmp_path):
     copy = shutil.copytree(data, tmp_path / "copy")
     for path in copy.rglob("*-ubyte"):
         path.chmod(0)
     run = run_script("train.py", "-d", copy, prefix=NOT_ALMIGHTY)
     assert_one_line(run, 1, copy, "Permission denied")
-
-
-@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b"", lambda b: b"no IDX file"])
-def test_damaged_data(call_main, damage, data, tmp_path):
-    copy = shutil.copytree(data, tmp_path / "copy")
-    images = copy / "KMNIST" / "raw" / "train-images-idx3-ubyte"
-    images.write_bytes(damage(images.read_bytes()))
-    assert_one_line(call_main("train.py", "-d", copy), 1, copy)
-
-
-def test_labels_that_kmnist_does_not_have(call_main, data, tmp_path):
-    copy = shutil.copytree(data, tmp_path / "copy")
-    labels = copy / "KMNIST" / "raw" / "train-labels-idx1-ubyte"
-    content = bytearray(labels.read_bytes())
-    content[-1] = 10
-    labels.write_bytes(content)
-    assert_one_line(call_main("train.py", "-d", copy), 1, copy, "labels")
 
 
 def test_no_image_left_to_validate_on(call_main, data):
@@ -123,7 +90,7 @@ def test_output_below_a_file(call_main, data, tmp_path):
     assert "epoch" not in run.stdout
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+@needs_setpriv
 @pytest.mark.parametrize("flag", ["-m", "-p"])
 def test_read_only_output_folder_is_found_before_training(flag, data, tmp_path):
     folder = tmp_path / "folder"
