@@ -6,9 +6,11 @@ import hashlib
 import math
 import socket
 import sys
+import zlib
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import numpy as np
@@ -42,7 +44,6 @@ PATIENCE = 10
 # what was of no use in this run, and why; a server among them is not asked again
 failures = {}
 
-NOT_KMNIST = "not KMNIST's file, or not the whole of it"
 DISK_ERRORS = {errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -58,29 +59,36 @@ class KMNIST(datasets.KMNIST):
     name, title = "kmnist", "KMNIST"
 
     def __init__(self, root, train):
+        datasets.VisionDataset.__init__(self, root, transform=ToTensor())
+        self.train = train
         try:
-            super().__init__(root, train=train, transform=ToTensor(), download=True)
+            self.download()
         except OSError as error:
-            # the system's errors have a strerror, ours are text alone
-            reason = f"could not be put there ({error.strerror})" if error.strerror else error
+            # what the system says has a strerror, what fetch() says is text alone
+            if error.strerror:
+                reason, advice = f"could not be put there ({error.strerror})", ""
+            else:
+                reason, advice = error, "put its four .gz files there by hand, or "
             raise OSError(
-                f"KMNIST is not in {self.raw_folder} and {reason}: put its four .gz files there by "
-                "hand, or name another folder with --data"
+                f"KMNIST is not in {self.raw_folder} and {reason}: {advice}name another folder "
+                "with --data"
             ) from error
+        self.data, self.targets = self._load_data()
         if len(self.data) != len(self.targets):
+            images, labels = self.files()
             sys.exit(
-                f"[ERROR] {self.raw_folder} holds {len(self.data)} images but {len(self.targets)} "
-                f"labels to {'train' if train else 'test'} on: put files there that match"
+                f"[ERROR] {images} holds {len(self.data)} images, but {labels.name} "
+                f"{len(self.targets)} labels: put files there that belong together"
             )
 
-    def _check_legacy_exist(self):
-        # torchvision would prefer what it made of the files before 2021, and read it unchecked
-        return False
+    def files(self):
+        """Return the paths of the images and of the labels."""
+        split = "train" if self.train else "t10k"
+        return [Path(self.raw_folder, name) for name in SHA256 if name.startswith(split)]
 
     def download(self):
-        """Put in place the files that are missing, and those of KMNIST's own that are cut short."""
-        for name in SHA256:
-            path = Path(self.raw_folder, name)
+        """Put in place a file that is missing, or that is KMNIST's own but cut short."""
+        for path in self.files():
             remove_leftovers(path)
             fault = find_fault(path)
             if not fault:
@@ -129,7 +137,7 @@ def load_dataset(name, root):
         except OSError as error:
             if name == "kmnist":
                 sys.exit(f"[ERROR] {error}, or use --dataset printed")
-            warning = f"[WARNING] using printed Hiragana, another and easier task, as {error}"
+            warning = f"[WARNING] this is printed Hiragana, because {error}"
     return PrintedHiragana(train=True), PrintedHiragana(train=False), warning
 
 
@@ -150,6 +158,8 @@ def find_fault(path):
     images = "images" in path.name
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise OSError(errno.EINVAL, "not a file")
         magic, *counts = np.fromfile(path, ">u4", count=4 if images else 2).tolist() or [0]
         if len(counts) < (3 if images else 1):
             return f"ends after {size} bytes, within its header"
@@ -179,11 +189,19 @@ def fetch(path):
     Only what has the right SHA-256 counts. Raises OSError, naming all that was tried, if none has.
     """
     archive, sha256 = path.with_name(f"{path.name}.gz"), SHA256[path.name]
-    if archive.exists():
-        content = archive.read_bytes()
-        if hashlib.sha256(content).hexdigest() == sha256:
-            return gzip.decompress(content)
-        failures[archive] = NOT_KMNIST
+    if archive.is_file():
+        try:
+            packed = archive.read_bytes()
+            content = gzip.decompress(packed)
+        except (OSError, EOFError, zlib.error) as error:
+            failures[archive] = f"damaged ({error})"
+        else:
+            if hashlib.sha256(packed).hexdigest() == sha256:
+                return content
+            sys.exit(
+                f"[ERROR] {archive} is not KMNIST's (its SHA-256 differs): unpack it to use it all "
+                "the same, or remove it to have KMNIST's own downloaded"
+            )
 
     for mirror in MIRRORS:
         if mirror in failures:
@@ -200,12 +218,22 @@ def fetch(path):
         except Exception as error:
             if getattr(error, "errno", None) in DISK_ERRORS:
                 raise
-            reason = str(error).removeprefix("<urlopen error ").removesuffix(">") or "no answer"
-            # torch reports a wrong checksum as a RuntimeError
-            reason = NOT_KMNIST if type(error) is RuntimeError else reason
-            failures[mirror] = "".join(filter(str.isprintable, reason))[:100]
-    tried = "; ".join(f"{place}: {reason}" for place, reason in failures.items())
+            failures[mirror] = _describe(error)
+    reasons = {}
+    for place, reason in failures.items():
+        reasons.setdefault(reason, []).append(str(place))
+    tried = "; ".join(f"{', '.join(places)}: {reason}" for reason, places in reasons.items())
     raise OSError(f"could not be downloaded ({tried})")
+
+
+def _describe(error):
+    """Return in a few words why a download failed."""
+    # torch reports a wrong checksum as a RuntimeError
+    if type(error) is RuntimeError:
+        return "not KMNIST's file, or not the whole of it"
+    cause = error.reason if type(error) is URLError else error
+    text = getattr(cause, "strerror", None) or str(cause) or f"no answer in {PATIENCE} s"
+    return "".join(filter(str.isprintable, text))[:100]
 
 
 def check_answer(url):

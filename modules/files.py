@@ -1,7 +1,7 @@
 """Files are written whole or not at all, and whether they can be is found out early."""
 
-import glob
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -13,6 +13,8 @@ def check_writable(*paths):
 
     Raises SystemExit with one line where one cannot.
     """
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        sys.exit(f"[ERROR] {paths[0]} cannot hold two results: name a file for each")
     for path in paths:
         with _one_line_error(path):
             if path.exists() and not path.is_file():
@@ -52,9 +54,11 @@ def beside(path):
 
 def remove_leftovers(path):
     """Remove temporary files of `path` that a killed run left: none has grown for a minute."""
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > 60:
+    # the names that beside() gives, and those that torch's download makes of them
+    names = rf"{re.escape(path.name)}(\.gz)?\.\d+\.partial(\.[0-9a-f]{{32}}\.partial)?"
+    with suppress(OSError):
+        for leftover in path.parent.iterdir():
+            if re.fullmatch(names, leftover.name) and time.time() - leftover.stat().st_mtime > 60:
                 leftover.unlink()
 
 

@@ -83,6 +83,13 @@ def test_output_that_is_a_folder(call_main, script, flag, data, trained, tmp_pat
     assert "epoch" not in run.stdout
 
 
+def test_two_results_in_one_file(call_main, data, tmp_path):
+    same = tmp_path / "same.png"
+    run = call_main("train.py", "-d", data, "-m", same, "-p", tmp_path / "." / "same.png")
+    assert_one_line(run, 1, same, "a file for each")
+    assert not same.exists()
+
+
 def test_output_below_a_file(call_main, data, tmp_path):
     (tmp_path / "file").touch()
     run = call_main("train.py", "-d", data, "-m", tmp_path / "file" / "model.pth")

@@ -230,12 +230,19 @@ def test_official_file_cut_short_is_fetched_again(length, mirror, tmp_path):
 
 
 def test_archives_put_there_by_hand(mirror, tmp_path):
-    # one of them did not arrive whole
-    raw = make_raw(tmp_path, PACKED | {f"{LABELS}.gz": PACKED[f"{LABELS}.gz"][:20]})
-    assert f"{LABELS}.gz: not KMNIST's file, or not the whole" in error_of("kmnist", tmp_path)
-    assert (raw / f"{LABELS}.gz").stat().st_size == 20
+    raw = make_raw(tmp_path, PACKED)
+    archive = raw / f"{LABELS}.gz"
+    # one that did not arrive whole is of no use, one of the user's own is not what KMNIST's is for
+    for content, words in [
+        (PACKED[archive.name][:20], f"{archive}: damaged"),
+        (OFFICIAL[LABELS], f"{archive}: damaged"),
+        (gzip.compress(OWN[LABELS]), f"{archive} is not KMNIST's"),
+    ]:
+        archive.write_bytes(content)
+        assert words in error_of("kmnist", tmp_path)
+        assert archive.read_bytes() == content
 
-    (raw / f"{LABELS}.gz").write_bytes(PACKED[f"{LABELS}.gz"])
+    archive.write_bytes(PACKED[archive.name])
     datasets.load_dataset("kmnist", tmp_path)
     assert_official(tmp_path)
 
@@ -275,7 +282,38 @@ def test_damaged_file_of_a_users_own(name, damage, words, mirror, tmp_path):
 
 def test_images_and_labels_that_do_not_match(mirror, tmp_path):
     make_raw(tmp_path, OWN | {LABELS: OFFICIAL[LABELS]})
-    assert "12 images but 30 labels to train on" in error_of("auto", tmp_path)
+    line = error_of("auto", tmp_path)
+    assert "holds 12 images" in line
+    assert f"{LABELS} 30 labels" in line
+
+
+@pytest.mark.parametrize("name", [IMAGES, LABELS])
+def test_something_else_than_a_file(name, mirror, tmp_path):
+    raw = make_raw(tmp_path, OFFICIAL)
+    (raw / name).unlink()
+    (raw / name).mkdir()
+    assert f"{raw / name} cannot be read" in error_of("auto", tmp_path)
+    if hasattr(os, "mkfifo"):
+        (raw / name).rmdir()
+        os.mkfifo(raw / name)
+        assert f"{raw / name} cannot be read" in error_of("auto", tmp_path)
+
+
+def test_test_images_need_no_others(mirror, tmp_path):
+    make_raw(tmp_path, {name: content for name, content in OWN.items() if "t10k" in name})
+    assert len(datasets.load_test_images("kmnist", tmp_path)) == 11
+
+
+def test_files_that_look_like_leftovers_stay(mirror, tmp_path):
+    raw = make_raw(tmp_path, OWN)
+    leftover = raw / f"{IMAGES}.gz.4711.partial.{'0a' * 16}.partial"
+    own = [raw / f"{IMAGES}.gz.partial", raw / f"{IMAGES}.old.partial"]
+    for path in (leftover, *own):
+        path.touch()
+        os.utime(path, (0, 0))
+    datasets.load_dataset("kmnist", tmp_path)
+    assert not leftover.exists()
+    assert all(path.exists() for path in own)
 
 
 # what follows runs as a process of its own, which takes addresses and checksums from its user
