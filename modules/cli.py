@@ -1,10 +1,13 @@
 """What the command lines of train.py and predict.py share: checked flags, device, clean ends."""
 
 import argparse
+import ctypes
 import math
 import os
 import sys
 import textwrap
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -68,8 +71,35 @@ def check_device(device):
         sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
 
 
+def bf16_is_fast(device):
+    """Return whether `device` multiplies matrices faster in bf16 than in fp32: some emulate it."""
+
+    def seconds(dtype):
+        matrix = torch.ones(2048, 2048, dtype=dtype, device=device)
+        for _ in range(2):
+            # the first time warms up, and a number is there only when the product is
+            start = time.perf_counter()
+            (matrix @ matrix)[0, 0].item()
+        return time.perf_counter() - start
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
+
+
+def _keep_memory():
+    """Have glibc keep freed memory: each step of a training wants again what the last one freed.
+
+    Other systems' C libraries are left as they are.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        # M_MMAP_THRESHOLD at its greatest, and M_TRIM_THRESHOLD, in bytes: see `man mallopt`
+        mallopt(-3, 32 * 2**20)
+        mallopt(-1, 2**30)
+
+
 def run(main):
     """Call `main` as a program: lines show at once, Ctrl-C leaves no traceback."""
+    _keep_memory()
     # a terminal without Hiragana shows a question mark
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:

@@ -81,6 +81,17 @@ class KMNIST(datasets.KMNIST):
                 f"{len(self.targets)} labels: put files there that belong together"
             )
 
+    def to(self, device):
+        """Move all images, which stay uint8, and labels to where the network computes."""
+        self.data, self.targets = self.data.to(device), self.targets.to(device)
+
+    def __getitems__(self, indices):
+        """Return a batch at once: images (N, 1, 28, 28) float32 in [0, 1] and labels (N,) int64.
+
+        These are the numbers that ToTensor gives image by image.
+        """
+        return self.data[indices].unsqueeze(1).float() / 255, self.targets[indices]
+
     def files(self):
         """Return the paths of the images and of the labels."""
         split = "train" if self.train else "t10k"
@@ -122,6 +133,11 @@ class PrintedHiragana(KMNIST):
         datasets.VisionDataset.__init__(self, transform=ToTensor())
         self.train, self.data = train, torch.from_numpy(images)
         self.targets = torch.from_numpy(labels).long()
+
+
+def as_is(batch):
+    """Return a batch as __getitems__() made it: for a DataLoader, which would collate images."""
+    return batch
 
 
 def load_dataset(name, root):

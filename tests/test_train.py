@@ -81,7 +81,9 @@ def test_model_file_is_plain_data_and_loads_the_same_weights(trained):
     checkpoint = torch.load(trained.model, weights_only=True)
     assert checkpoint["classes"] == ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
     assert (checkpoint["dataset"], checkpoint["num_channels"]) == ("kmnist", 1)
-    assert checkpoint["settings"] == {"batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42}
+    assert checkpoint["settings"] == {
+        "batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42, "augment": False, "amp": False
+    }  # fmt: skip
 
     model, classes, dataset = load_model(trained.model, classes=[])
     assert (classes, dataset) == (checkpoint["classes"], "kmnist")
