@@ -42,11 +42,11 @@ class Tutorial:
         self.optimizer.step()
         return loss.item(), (log_probs.argmax(1) == labels).sum().item()
 
-    def train(self):
+    def train_epoch(self):
         self.model.train()
         return [self.step(images, labels) for images, labels in self.train_loader]
 
-    def validate(self):
+    def evaluate(self):
         self.model.eval()
         correct = 0
         with torch.no_grad():

@@ -1,11 +1,12 @@
 """Compare train.py with the tutorial as written: `python tests/benchmarks/training.py`.
 
-Each way trains in processes of its own, which take turns: 45,000 images to train on, 15,000 to
-validate on. Prints a table of medians, and how many times as good as the tutorial's each is.
+Each way trains in a process of its own, 45,000 images, and validates, 15,000. The processes take
+turns after every epoch, so that all of them see the same moods of the machine, and only one of them
+computes at a time. Prints medians over the epochs, and of the ratios to the tutorial's epoch that
+went just before.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -41,63 +42,59 @@ def write_data(root):
 
 
 def measure(way, root, epochs, device):
-    """Train in this process and print, as JSON, what it took."""
-    first_step, start = [], float(os.environ["STARTED"])
-
+    """Train in this process, each epoch when a line comes in; print figures as lines of JSON."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    first_step = []
     register_optimizer_step_post_hook(
-        lambda *_: first_step or first_step.append(time.time() - start)
+        lambda *_: first_step or first_step.append(time.time() - float(os.environ["STARTED"]))
     )
-    seconds, loader_seconds = [], []
 
-    def timed(function, times):
+    def timed(function):
+        """Make a function wait for its turn where it begins an epoch, and add up its seconds."""
+
         def call(*arguments, **options):
+            if function.__name__ != "evaluate":
+                sys.stdin.readline()
+                seconds.clear()
             before = time.perf_counter()
             result = function(*arguments, **options)
-            times.append(time.perf_counter() - before)
+            seconds.append(time.perf_counter() - before)
+            # the evaluation on the test images, a third, is nobody's
+            if len(seconds) == 2:
+                print("EPOCH", sum(seconds), flush=True)
             return result
 
         return call
 
-    def time_loader(loader):
-        before = time.perf_counter()
-        num_images = sum(len(labels) for _, labels in loader)
-        loader_seconds.append((time.perf_counter() - before) / num_images)
-
+    seconds = []
     if way == "tutorial":
         from tutorial import Tutorial
 
         tutorial = Tutorial(root, device=device)
+        train_epoch, evaluate = timed(tutorial.train_epoch), timed(tutorial.evaluate)
         for _ in range(epochs):
-            timed(tutorial.train, seconds)()
-            timed(tutorial.validate, seconds)()
-        time_loader(tutorial.train_loader)
+            train_epoch()
+            evaluate()
+        loader = tutorial.train_loader
     else:
         import train
         from modules import cli
 
-        train.train_epoch = timed(train.train_epoch, seconds)
-        train.evaluate = timed(train.evaluate, seconds)
-        loaders = []
-        make_loader = train.DataLoader
+        loaders, make_loader = [], train.DataLoader
         train.DataLoader = lambda *a, **k: loaders.append(make_loader(*a, **k)) or loaders[-1]
-        results = ["-m", str(root / "model.pth"), "-p", str(root / "plot.png")]
-        flags = [] if way == "default" else [f"--{way}"]
+        train.train_epoch, train.evaluate = timed(train.train_epoch), timed(train.evaluate)
         sys.argv = ["train.py", "-d", str(root), "-e", str(epochs), "--device", device]
-        sys.argv += results + flags
+        sys.argv += ["-m", str(root / f"{way}.pth"), "-p", str(root / f"{way}.png")]
+        sys.argv += [] if way == "default" else [f"--{way}"]
         cli.run(train.main)
-        time_loader(loaders[0])
+        loader = loaders[0]
 
-    # training and validation of each epoch; the evaluation on the test images is left out
-    pairs = seconds[: 2 * epochs]
-    result = {
-        "epoch": [sum(pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)],
-        "loader": 1 / loader_seconds[0],
-        "start": first_step[0],
-        "memory": peak_memory(),
-    }
-    print("RESULT", json.dumps(result))
+    sys.stdin.readline()
+    before = time.perf_counter()
+    num_images = sum(len(labels) for _, labels in loader)
+    images_per_second = num_images / (time.perf_counter() - before)
+    print("END", images_per_second, first_step[0], peak_memory(), flush=True)
 
 
 def peak_memory():
@@ -112,42 +109,63 @@ def peak_memory():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs in a turn")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of each way")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         way, root = args.child
-        return measure(way, Path(root), args.epochs, args.device)
+        measure(way, Path(root), args.epochs, args.device)
+    else:
+        compare(args.epochs, args.device)
 
-    results = {way: [] for way in WAYS}
+
+def compare(epochs, device):
+    """Let the ways train in turns, and print the table."""
+    children, epoch_seconds, ends = {}, {way: [] for way in WAYS}, {}
+
+    def take_turn(way):
+        children[way].stdin.write("your turn\n")
+        children[way].stdin.flush()
+        for line in children[way].stdout:
+            if line.startswith(("EPOCH ", "END ")):
+                return [float(figure) for figure in line.split()[1:]]
+        raise SystemExit(f"{way} ended early")
+
     with tempfile.TemporaryDirectory() as root:
         write_data(Path(root))
-        for _ in range(args.rounds):
+        for epoch in range(epochs + 1):
             for way in WAYS:
-                command = [sys.executable, __file__, "--child", way, root]
-                command += ["--epochs", str(args.epochs), "--device", args.device]
-                env = os.environ | {"STARTED": str(time.time())}
-                run = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-                results[way].append(json.loads(run.stdout.split("RESULT ")[1]))
+                if not epoch:
+                    command = [sys.executable, __file__, "--child", way, root]
+                    command += ["--epochs", str(epochs + 1), "--device", device]
+                    children[way] = subprocess.Popen(
+                        command,
+                        env=os.environ | {"STARTED": str(time.time())},
+                        text=True,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                    )
+                epoch_seconds[way] += take_turn(way)
+        # in its last epoch's wake, train.py saves and reports while the others have their turn
+        for seconds in epoch_seconds.values():
+            seconds.pop()
+        for way in WAYS:
+            ends[way] = take_turn(way)
+            children[way].communicate()
 
     print(
         "| | seconds per epoch | | loader, images/s | | peak memory, MB | seconds to first step |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    base, base_end = epoch_seconds["tutorial"], ends["tutorial"]
     for way, title in WAYS.items():
-        rounds = results[way]
-        figures = {key: median(r[key] for r in rounds) for key in ("loader", "start", "memory")}
-        figures["epoch"] = median(seconds for r in rounds for seconds in r["epoch"])
-        if way == "tutorial":
-            base = figures
+        loader, start, memory = ends[way]
+        ratio = median(a / b for a, b in zip(base, epoch_seconds[way], strict=True))
         print(
-            f"| {title} | {figures['epoch']:.2f} | {base['epoch'] / figures['epoch']:.2f} × "
-            f"| {figures['loader']:,.0f} | {figures['loader'] / base['loader']:.1f} × "
-            f"| {figures['memory']:.0f} | {figures['start']:.1f} |"
+            f"| {title} | {median(epoch_seconds[way]):.2f} | {ratio:.2f} × | {loader:,.0f} "
+            f"| {loader / base_end[0]:.1f} × | {memory:.0f} | {start:.1f} |"
         )
-    return None
 
 
 if __name__ == "__main__":
