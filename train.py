@@ -112,9 +112,6 @@ def main():
     cli.check_device(args.device)
     check_writable(args.model, args.plot)
 
-    # numbers too small for full precision count as 0: they would take the processor much longer
-    torch.set_flush_denormal(True)
-
     # torch draws the split, the first weights and the order of images from this one generator
     generator = torch.manual_seed(args.seed)
 
@@ -144,8 +141,8 @@ def main():
         f"{len(test_data)} to test on"
     )
 
-    # the loaders hand the images out in batches, those to train on in a new order every epoch, and
-    # warped at random if asked to
+    # the loaders hand the images out in batches, which the dataset makes, so as they are; those to
+    # train on come in a new order every epoch, and warped at random if asked to
     train_loader = DataLoader(
         train_data,
         shuffle=True,

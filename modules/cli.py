@@ -100,6 +100,8 @@ def _keep_memory():
 def run(main):
     """Call `main` as a program: lines show at once, Ctrl-C leaves no traceback."""
     _keep_memory()
+    # numbers too small for full precision count as 0: they would take a processor much longer
+    torch.set_flush_denormal(True)
     # a terminal without Hiragana shows a question mark
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
