@@ -23,6 +23,9 @@ from modules.files import check_writable
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
+# what a model file keeps of the command line: all that decides how the training goes
+SETTINGS = ["batch_size", "lr", "val_split", "augment", "amp", "seed"]
+
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler=None, amp=False):
     """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
@@ -110,6 +113,8 @@ def main():
     args = parse_arguments()
     # find out now, not after the training, what cannot work
     cli.check_device(args.device)
+    if args.amp:
+        cli.warn_of_slow_bf16(args.device)
     check_writable(args.model, args.plot)
 
     # torch draws the split, the first weights and the order of images from this one generator
@@ -120,8 +125,6 @@ def main():
     classes = test_data.classes
     if warning:
         print(warning, file=sys.stderr)
-    if args.amp and not cli.bf16_is_fast(args.device):
-        print(f"[WARNING] --amp makes it slower here: {args.device} emulates bf16", file=sys.stderr)
 
     # the images live where the network computes
     train_val_data.to(args.device)
@@ -194,14 +197,7 @@ def main():
         dataset=test_data.name,
         epochs=args.epochs,
         history=history,
-        settings={
-            "batch_size": args.batch_size,
-            "lr": args.lr,
-            "val_split": args.val_split,
-            "seed": args.seed,
-            "augment": args.augment,
-            "amp": args.amp,
-        },
+        settings={name: getattr(args, name) for name in SETTINGS},
     )
     save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
     print(f"[INFO] saved {args.model} and {args.plot}")

@@ -71,6 +71,12 @@ def check_device(device):
         sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
 
 
+def warn_of_slow_bf16(device):
+    """Print a line if `device` is slower in bf16 than in fp32."""
+    if not bf16_is_fast(device):
+        print(f"[WARNING] --amp makes it slower here: {device} emulates bf16", file=sys.stderr)
+
+
 def bf16_is_fast(device):
     """Return whether `device` multiplies matrices faster in bf16 than in fp32: some emulate it."""
 

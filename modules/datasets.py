@@ -227,7 +227,7 @@ def fetch(path):
         try:
             check_answer(url)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside(archive) as temporary:
+            with beside(path) as temporary:
                 download_url_to_file(url, temporary, sha256, progress=sys.stderr.isatty())
                 return gzip.decompress(temporary.read_bytes())
         # a server can break the rules in many ways

@@ -55,7 +55,7 @@ def beside(path):
 def remove_leftovers(path):
     """Remove temporary files of `path` that a killed run left: none has grown for a minute."""
     # the names that beside() gives, and those that torch's download makes of them
-    names = rf"{re.escape(path.name)}(\.gz)?\.\d+\.partial(\.[0-9a-f]{{32}}\.partial)?"
+    names = rf"{re.escape(path.name)}\.\d+\.partial(\.[0-9a-f]{{32}}\.partial)?"
     with suppress(OSError):
         for leftover in path.parent.iterdir():
             if re.fullmatch(names, leftover.name) and time.time() - leftover.stat().st_mtime > 60:

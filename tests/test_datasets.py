@@ -306,7 +306,7 @@ def test_test_images_need_no_others(mirror, tmp_path):
 
 def test_files_that_look_like_leftovers_stay(mirror, tmp_path):
     raw = make_raw(tmp_path, OWN)
-    leftover = raw / f"{IMAGES}.gz.4711.partial.{'0a' * 16}.partial"
+    leftover = raw / f"{IMAGES}.4711.partial.{'0a' * 16}.partial"
     own = [raw / f"{IMAGES}.gz.partial", raw / f"{IMAGES}.old.partial"]
     for path in (leftover, *own):
         path.touch()
