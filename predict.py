@@ -1,5 +1,7 @@
 """Show what a trained LeNet makes of random test images."""
 
+import modules.interrupt  # noqa: F401 - Ctrl-C is welcome during the other imports, too
+
 import argparse
 from pathlib import Path
 
@@ -9,7 +11,6 @@ import torch
 from modules import cli
 from modules import viewer
 from modules.checkpoint import load_model
-from modules.datasets import HIRAGANA
 from modules.datasets import label_text
 from modules.datasets import load_test_images
 from modules.files import check_writable
@@ -39,7 +40,7 @@ def main():
     cli.check_device(args.device)
 
     print(f"[INFO] loading the model from {args.model}...")
-    model, classes, dataset = load_model(args.model, classes=list(HIRAGANA))
+    model, classes, dataset = load_model(args.model)
     model = model.to(args.device)
     check_writable(args.output)
 

@@ -1,5 +1,7 @@
 """Train LeNet on KMNIST, and save the trained model and a plot of its training."""
 
+import modules.interrupt  # noqa: F401 - Ctrl-C is welcome during the other imports, too
+
 import argparse
 import sys
 import time
@@ -16,22 +18,24 @@ from tqdm import tqdm
 
 from modules import cli
 from modules.augment import warp_batch
-from modules.checkpoint import save_model
+from modules.checkpoint import load_training
+from modules.checkpoint import restore_training
+from modules.checkpoint import save_checkpoint
 from modules.datasets import as_is
 from modules.datasets import load_dataset
 from modules.files import check_writable
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
-# what a model file keeps of the command line: all that decides how the training goes
-SETTINGS = ["batch_size", "lr", "val_split", "augment", "amp", "seed"]
-
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler=None, amp=False):
-    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
+    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1].
+
+    Raises FloatingPointError, naming the batch, where a loss is not finite.
+    """
     # training mode: some kinds of layers, though none of LeNet's, behave differently in it
     model.train()
-    total_loss = total_correct = 0
+    losses, num_correct = [], 0
 
     # a progress bar over the batches, shown where there is a terminal to show it
     for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
@@ -49,18 +53,19 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler=None, amp=False):
 
         # the loss is its batch's mean, and the last batch may be smaller than the others; detached,
         # the number lets go of the computation that gradients would need
-        total_loss += loss.detach() * len(images)
-        total_correct += (log_probs.argmax(dim=1) == labels).sum()
+        losses.append(loss.detach() * len(images))
+        num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
-    num_images = len(loader.dataset)
-    return total_loss.item() / num_images, total_correct.item() / num_images
+    return mean_loss(losses, loader), num_correct.item() / len(loader.dataset)
 
 
 def evaluate(model, loader, loss_fn, amp=False):
-    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
+    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list.
+
+    Raises FloatingPointError, naming the batch, where a loss is not finite.
+    """
     model.eval()
-    total_loss = total_correct = 0
-    predictions = []
+    losses, num_correct, predictions = [], 0, []
 
     # no gradients: nothing is learned here
     with torch.inference_mode():
@@ -69,13 +74,23 @@ def evaluate(model, loader, loss_fn, amp=False):
                 log_probs = model(images)
             predicted = log_probs.argmax(dim=1)
 
-            total_loss += loss_fn(log_probs.float(), labels) * len(images)
-            total_correct += (predicted == labels).sum()
+            losses.append(loss_fn(log_probs.float(), labels) * len(images))
+            num_correct += (predicted == labels).sum()
             predictions.append(predicted)
 
-    num_images = len(loader.dataset)
-    predictions = torch.cat(predictions).tolist()
-    return total_loss.item() / num_images, total_correct.item() / num_images, predictions
+    accuracy = num_correct.item() / len(loader.dataset)
+    return mean_loss(losses, loader), accuracy, torch.cat(predictions).tolist()
+
+
+def mean_loss(losses, loader):
+    """Return the mean loss per image, given the sum of each of the loader's batches."""
+    losses = torch.stack(losses)
+    broken = (~losses.isfinite()).nonzero()
+    if len(broken):
+        raise FloatingPointError(
+            f"batch {broken[0].item() + 1}: the loss is {losses[broken[0]].item()}"
+        )
+    return losses.sum().item() / len(loader.dataset)
 
 
 def parse_arguments():
@@ -103,14 +118,19 @@ def parse_arguments():
     add("--val-split", type=cli.fraction, default=0.25, help="share of images to validate on")
     add("--augment", action="store_true", help="warp the images anew each time, for more accuracy")
     add("--amp", action="store_true", help="compute in bf16 where that does no harm, for speed")
+    add("--resume", action="store_true", help="go on from --model, with its settings")
     cli.add_shared_arguments(parser)
-    args = parser.parse_args()
+    args, checkpoint = parser.parse_args(), None
+    if args.resume:
+        checkpoint = load_training(args.model)
+        settings = checkpoint["settings"] | {"dataset": checkpoint["dataset"]}
+        args = cli.parse_again(parser, settings, source=args.model)
     vars(args).setdefault("lr", 7e-3 if args.augment else 1e-3)
-    return args
+    return args, checkpoint
 
 
 def main():
-    args = parse_arguments()
+    args, checkpoint = parse_arguments()
     # find out now, not after the training, what cannot work
     cli.check_device(args.device)
     if args.amp:
@@ -152,8 +172,8 @@ def main():
         batch_size=args.batch_size,
         collate_fn=warp_batch if args.augment else as_is,
     )
-    val_loader = DataLoader(val_data, batch_size=250, collate_fn=as_is)
-    test_loader = DataLoader(test_data, batch_size=250, collate_fn=as_is)
+    val_loader = DataLoader(val_data, batch_size=args.batch_size, collate_fn=as_is)
+    test_loader = DataLoader(test_data, batch_size=args.batch_size, collate_fn=as_is)
 
     # the network, the rule that updates its weights, and the loss to make small: the negative
     # log-likelihood, minus the log-probability that the network gave to the right class
@@ -169,14 +189,28 @@ def main():
         num_steps = args.epochs * len(train_loader)
         scheduler = OneCycleLR(optimizer, args.lr, total_steps=num_steps, pct_start=0.15)
 
-    print(f"[INFO] training LeNet on {args.device}...")
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
-    start = time.perf_counter()
-    for epoch in range(1, args.epochs + 1):
-        train_loss, train_acc = train_epoch(
-            model, train_loader, loss_fn, optimizer, scheduler, args.amp
+    plot_title = f"LeNet on {test_data.title}"
+    num_done = 0
+    if checkpoint:
+        history = restore_training(
+            args.model, checkpoint, model, optimizer, scheduler, train_loader
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
+        num_done = checkpoint["epochs"]
+        print(f"[INFO] {num_done} of {args.epochs} epochs are done already")
+        save_plot(args.plot, history, plot_title)
+
+    print(f"[INFO] training LeNet on {args.device}...")
+    cli.advise_if_stopped(args.model, num_done, args.epochs)
+    start = time.perf_counter()
+    for epoch in range(num_done + 1, args.epochs + 1):
+        try:
+            train_loss, train_acc = train_epoch(
+                model, train_loader, loss_fn, optimizer, scheduler, args.amp
+            )
+            val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
+        except FloatingPointError as error:
+            sys.exit(f"[ERROR] epoch {epoch}, {error}: train with a smaller --lr than {args.lr}")
 
         history["train_loss"].append(train_loss)
         history["train_acc"].append(train_acc)
@@ -187,19 +221,21 @@ def main():
             f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, "
             f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         )
-    print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
 
-    # save what has been learned before anything else can go wrong
-    save_model(
-        args.model,
-        model,
-        classes=classes,
-        dataset=test_data.name,
-        epochs=args.epochs,
-        history=history,
-        settings={name: getattr(args, name) for name in SETTINGS},
-    )
-    save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
+        # save what has been learned so far before anything else can go wrong
+        save_checkpoint(
+            args.model,
+            model,
+            optimizer,
+            history,
+            num_images=len(train_data),
+            classes=classes,
+            dataset=test_data.name,
+            settings={name: getattr(args, name) for name in cli.SETTINGS},
+        )
+        cli.advise_if_stopped(args.model, epoch, args.epochs)
+        save_plot(args.plot, history, plot_title)
+    print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
     print(f"[INFO] saved {args.model} and {args.plot}")
 
     print("[INFO] evaluating on the test images...")

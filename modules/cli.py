@@ -4,6 +4,8 @@ import argparse
 import ctypes
 import math
 import os
+import shlex
+import signal
 import sys
 import textwrap
 import time
@@ -40,6 +42,19 @@ device = _checked(
     "a device such as cpu, cuda or cuda:1",
 )
 
+# what decides how a training goes, as a model file keeps it, and the check of each
+SETTINGS = {
+    "epochs": positive_int,
+    "batch_size": positive_int,
+    "lr": positive_float,
+    "val_split": fraction,
+    "augment": _checked({"True": True, "False": False}.get, lambda on: on is not None, "a flag"),
+    "amp": _checked({"True": True, "False": False}.get, lambda on: on is not None, "a flag"),
+    "seed": seed,
+}
+# what the user should know when the program is stopped: see advise_if_stopped()
+_advice = []
+
 
 def _best_device():
     if torch.accelerator.is_available():
@@ -59,6 +74,30 @@ def add_shared_arguments(parser):
         help="cpu, cuda, cuda:1, mps; auto is the accelerator if there is one, else cpu",
     )
     add("--seed", type=seed, default=42, help="start of everything random")
+
+
+def parse_again(parser, settings, source):
+    """Return the command line's arguments with `settings`, a dict, in place of the defaults.
+
+    They are those of a training that goes on, from the file `source`: raises SystemExit with one
+    line, naming them, where flags ask for others.
+    """
+    parser.set_defaults(**settings)
+    args = parser.parse_args()
+    # what was found the first time is what goes on
+    if args.dataset == "auto":
+        args.dataset = settings["dataset"]
+    others = [name for name, value in settings.items() if getattr(args, name) != value]
+    # more epochs are just more of the same, unless the learning rate follows from their number
+    if "epochs" in others and not settings["augment"]:
+        others.remove("epochs")
+    if others:
+        flags = ", ".join(f"--{name.replace('_', '-')} is {settings[name]}" for name in others)
+        sys.exit(
+            f"[ERROR] {flags} in {source}: leave what differs out to go on with it, or train anew "
+            "without --resume"
+        )
+    return args
 
 
 def check_device(device):
@@ -81,7 +120,7 @@ def bf16_is_fast(device):
     """Return whether `device` multiplies matrices faster in bf16 than in fp32: some emulate it."""
 
     def seconds(dtype):
-        matrix = torch.ones(2048, 2048, dtype=dtype, device=device)
+        matrix = torch.ones(1024, 1024, dtype=dtype, device=device)
         for _ in range(2):
             # the first time warms up, and a number is there only when the product is
             start = time.perf_counter()
@@ -103,18 +142,40 @@ def _keep_memory():
         mallopt(-1, 2**30)
 
 
+def advise_if_stopped(model, epoch, epochs):
+    """Have run() say, if the user stops the program, that the file `model` holds this epoch."""
+    if epoch:
+        resume = [] if "--resume" in sys.argv else ["--resume"]
+        command = shlex.join([sys.executable, *sys.argv, *resume])
+        _advice[:] = [f": {model} holds epoch {epoch} of {epochs}, this goes on: {command}"]
+    else:
+        _advice[:] = [f" before an epoch was finished: {model} was not touched"]
+
+
+def _stop(number, frame):
+    raise KeyboardInterrupt(128 + number)
+
+
 def run(main):
-    """Call `main` as a program: lines show at once, Ctrl-C leaves no traceback."""
+    """Call `main` as a program: lines show at once, and nothing a user does leaves a traceback."""
     _keep_memory()
     # numbers too small for full precision count as 0: they would take a processor much longer
     torch.set_flush_denormal(True)
     # a terminal without Hiragana shows a question mark
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    # Ctrl-C, and what a machine that shuts down sends
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # whoever read the lines, `head` say, is gone; let Python flush the rest to nowhere
+    except KeyboardInterrupt as stop:
+        # nothing cuts this short
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        print(f"[INFO] stopped{''.join(_advice)}")
+        sys.exit(stop.args[0])
+    except OSError as error:
+        # nothing can be printed: whoever read it, `head` say, is gone, or the file it went to is
+        # on a full disk; Python flushes the rest to nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"[ERROR] {error.strerror}: stopped")

@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and whether they can be is found out early."""
 
 import os
+import platform
 import re
 import sys
 import time
@@ -37,7 +38,11 @@ def write_whole(path, data):
     """
     # write beside the file and move into place; a link stays, the file it points to is replaced
     with beside(path.resolve()) as temporary:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            # on the disk before it has the name: a machine may lose its power, too
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path.resolve())
 
 
@@ -45,7 +50,7 @@ def write_whole(path, data):
 def beside(path):
     """Give the name of a temporary file in the same folder, and leave no such file behind."""
     remove_leftovers(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.partial")
     try:
         yield temporary
     finally:
@@ -53,13 +58,28 @@ def beside(path):
 
 
 def remove_leftovers(path):
-    """Remove temporary files of `path` that a killed run left: none has grown for a minute."""
+    """Remove temporary files of `path` that killed runs left."""
     # the names that beside() gives, and those that torch's download makes of them
-    names = rf"{re.escape(path.name)}\.\d+\.partial(\.[0-9a-f]{{32}}\.partial)?"
+    names = rf"{re.escape(path.name)}\.(.*)\.(\d+)\.partial(\.[0-9a-f]{{32}}\.partial)?"
     with suppress(OSError):
         for leftover in path.parent.iterdir():
-            if re.fullmatch(names, leftover.name) and time.time() - leftover.stat().st_mtime > 60:
+            made_by = re.fullmatch(names, leftover.name)
+            if made_by and not _in_use(leftover, made_by[1], int(made_by[2])):
                 leftover.unlink()
+
+
+def _in_use(temporary, node, pid):
+    """Return whether a process may still be writing the file: one of this machine, or young."""
+    if os.name == "posix" and node == platform.node():
+        try:
+            # signal 0 is never delivered: it only asks whether there is such a process
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except (PermissionError, OverflowError):
+            pass
+    # other machines may share the folder, and another process may have got the number
+    return time.time() - temporary.stat().st_mtime < 60
 
 
 @contextmanager

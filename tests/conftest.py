@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -48,10 +49,10 @@ def run_script(script, *arguments, prefix=(), **changes):
     )
 
 
-def start_script(script, *arguments, **changes):
+def start_script(script, *arguments, prefix=(), **changes):
     """Start a script as run_script() does, and return it while it runs."""
     return subprocess.Popen(
-        [str(word) for word in [sys.executable, ROOT / script, *arguments]],
+        [str(word) for word in [*prefix, sys.executable, ROOT / script, *arguments]],
         cwd=ROOT,
         env=environment(**changes),
         encoding="utf-8",
@@ -80,7 +81,10 @@ def call_main(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         status = 0
         try:
-            import_module(script.removesuffix(".py")).main()
+            main = import_module(script.removesuffix(".py")).main
+            # modules.interrupt has changed what Ctrl-C does, which is ours again
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            main()
         except SystemExit as end:
             # Python prints a text that a program exits with, and its exit status is then 1
             status = end.code

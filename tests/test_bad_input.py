@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 
 import pytest
 import torch
@@ -118,25 +117,12 @@ def test_model_path_is_a_folder(call_main, data, tmp_path):
     assert_one_line(call_main("predict.py", "-d", data, "-m", tmp_path), 1, tmp_path, "-m")
 
 
-class Hostile:
-    """Unpickled, it runs a command."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return subprocess.check_call, (["touch", str(self.path)],)
-
-
 def wrong_models():
     """Return things that a model file should not hold, by name."""
-    good = LeNet(numChannels=1, classes=10).state_dict()
     return {
         "a whole pickled network": LeNet(numChannels=1, classes=10),
         "another network": torch.nn.Linear(3, 4).state_dict(),
         "a LeNet for colour": LeNet(numChannels=3, classes=10).state_dict(),
-        "too few class names": {"model": good, "classes": ["o", "ki"]},
-        "classes that are no names": {"model": good, "classes": 10},
         "a list": [1, 2, 3],
     }
 
@@ -148,22 +134,6 @@ def test_file_with_something_else_than_a_model(call_main, name, data, tmp_path):
     run = call_main("predict.py", "-d", data, "-m", model, "-o", tmp_path / "o.png")
     assert_one_line(run, 1, model, "LeNet")
     assert not (tmp_path / "o.png").exists()
-
-
-def test_code_in_a_model_file_is_not_run(data, tmp_path):
-    model, proof = tmp_path / "model.pth", tmp_path / "proof"
-    torch.save(Hostile(proof), model)
-    torch.load(model, weights_only=False)
-    assert proof.exists(), "the file is as hostile as it should be"
-    proof.unlink()
-    assert_one_line(run_script("predict.py", "-d", data, "-m", model), 1, model)
-    assert not proof.exists()
-
-
-def test_text_file_as_model(call_main, data, tmp_path):
-    model = tmp_path / "model.pth"
-    model.write_text("hello")
-    assert_one_line(call_main("predict.py", "-d", data, "-m", model), 1, model)
 
 
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])

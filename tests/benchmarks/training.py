@@ -72,10 +72,9 @@ def measure(way, root, epochs, device):
         from tutorial import Tutorial
 
         tutorial = Tutorial(root, device=device)
-        train_epoch, evaluate = timed(tutorial.train_epoch), timed(tutorial.evaluate)
-        for _ in range(epochs):
-            train_epoch()
-            evaluate()
+        tutorial.train_epoch = timed(tutorial.train_epoch)
+        tutorial.evaluate = timed(tutorial.evaluate)
+        tutorial.run(epochs, root)
         loader = tutorial.train_loader
     else:
         import train
