@@ -1,32 +1,41 @@
 """The scripts as processes that start at once: forked from one that has loaded their libraries.
 
-They are killed, and start anew, dozens of times. Not on Windows, which cannot fork.
+Windows cannot fork: there they start as slowly as ever.
 """
 
 import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
-if os.name != "posix":
-    pytest.skip("Windows cannot fork", allow_module_level=True)
-context = multiprocessing.get_context("forkserver")
+context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 context.set_forkserver_preload(["train", "predict"])
 
 
 class Fork:
-    """train.py or predict.py under way; its two streams go to files."""
+    """train.py or predict.py under way.
 
-    def __init__(self, folder, script, *arguments, kill_at=None, file_size=None):
-        self.out, self.err = folder / "stdout", folder / "stderr"
-        words = [script, *map(str, arguments)]
-        arguments = words, self.out, self.err, kill_at, file_size
-        self.process = context.Process(target=_main, args=arguments)
+    kill_at: the name of a function of module os, and the number of the call that is its end;
+    file_size: the greatest size of a file that it may write, in bytes; stdout: where its lines go;
+    changes: see environment().
+    """
+
+    def __init__(self, script, *arguments, kill_at=None, file_size=None, stdout=None, **changes):
+        from conftest import environment
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.out, self.err = (Path(self.folder.name, name) for name in ("stdout", "stderr"))
+        self.out.touch()
+        if stdout:
+            self.out = Path(stdout)
+        words, env = [script, *map(str, arguments)], environment(**changes)
+        options = words, self.out, self.err, env, kill_at, file_size
+        self.process = context.Process(target=_main, args=options)
         self.process.start()
 
     def send(self, number):
@@ -37,13 +46,26 @@ class Fork:
         self.process.join(timeout=120)
         status = self.process.exitcode
         assert status is not None, "it hangs"
-        return status, self.out.read_text(), self.err.read_text()
+        # a device such as /dev/full has no end
+        out = self.out.read_text(encoding="utf-8") if self.out.is_file() else ""
+        err = self.err.read_text(encoding="utf-8")
+        self.folder.cleanup()
+        return subprocess.CompletedProcess([], status, out, err)
 
 
-def _main(words, out, err, kill_at, file_size):
+def fork_script(script, *arguments, **options):
+    """As run_script(), in no time."""
+    return Fork(script, *arguments, **options).finish()
+
+
+def _main(words, out, err, env, kill_at, file_size):
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8")
     os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
     sys.argv = words
     if file_size:
         import resource
@@ -56,7 +78,6 @@ def _main(words, out, err, kill_at, file_size):
 
 
 def _kill_at(name, count):
-    """Have this process killed when it calls os.`name` for the `count`th time."""
     original, calls = getattr(os, name), []
 
     def call(*arguments, **options):

@@ -12,6 +12,7 @@ import torch
 from conftest import environment
 from conftest import run_script
 from conftest import start_script
+from forks import fork_script
 from test_train import log_probs_of
 from test_train import read_split
 from torchvision.datasets import KMNIST
@@ -67,7 +68,7 @@ def test_every_test_image_once_with_what_the_model_says_of_it(trained, data, tmp
     # a file that is only the state dict loads too
     torch.save(torch.load(trained.model, weights_only=True)["model"], model)
     montage = tmp_path / "montage.png"
-    run = run_script("predict.py", "-d", data, "-m", model, "-o", montage, "-n", 1000)
+    run = fork_script("predict.py", "-d", data, "-m", model, "-o", montage, "-n", 1000)
     truths, predictions, confidences = label_lines(run.stdout)
 
     images, labels = read_split(data, "t10k")
@@ -94,7 +95,8 @@ def test_seed_chooses_the_images(trained, data, tmp_path, call_main):
 @pytest.mark.parametrize("display", ["", ":4242", "no-such-host.invalid:0"])
 def test_dead_display_ends_like_none(display, trained, data, tmp_path):
     montage = tmp_path / "montage.png"
-    run = run_script("predict.py", "-d", data, "-m", trained.model, "-o", montage, DISPLAY=display)
+    flags = ["-d", data, "-m", trained.model, "-o", montage]
+    run = fork_script("predict.py", *flags, DISPLAY=display)
     assert (run.returncode, run.stderr) == (0, "")
     assert "no screen" in run.stdout
     assert montage.stat().st_size > 10_000
@@ -211,7 +213,7 @@ def test_closing_the_window_ends_the_show(viewer):
 def test_no_display_opens_no_window(screen, trained, data, tmp_path):
     montage = tmp_path / "montage.png"
     # a window would wait for a key, which nobody presses
-    run = run_script(
+    run = fork_script(
         "predict.py", "-d", data, "-m", trained.model, "-o", montage, "--no-display",
         DISPLAY=screen,
     )  # fmt: skip

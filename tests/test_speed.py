@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import run_script
+from forks import fork_script
 from torch.nn import NLLLoss
 from torch.utils.data import DataLoader
 from torch.utils.data import Subset
@@ -109,7 +109,7 @@ def test_warp_moves_ink_about_but_keeps_it(images):
 @pytest.mark.parametrize("flag", ["--amp", "--augment"])
 def test_flag_trains_and_is_recorded(flag, data, trained, tmp_path):
     model = tmp_path / "model.pth"
-    run = run_script(
+    run = fork_script(
         "train.py", "-d", data, "-e", 5, flag, "-m", model, "-p", tmp_path / "plot.png"
     )
     assert run.returncode == 0

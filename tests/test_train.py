@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT
 from conftest import run_script
 from conftest import start_script
+from forks import fork_script
 from idx import read_idx
 from torch.nn.functional import nll_loss
 
@@ -106,7 +107,7 @@ def test_saves_nothing_but_model_and_a_plot_with_something_on_it(trained):
 
 def test_seed_decides_the_weights_bit_for_bit(trained, data, tmp_path):
     def weights(name, *arguments):
-        run = run_script(
+        run = fork_script(
             "train.py", "-d", data, "-e", 5, "-m", tmp_path / name, "-p", tmp_path / "p.png",
             *arguments,
         )  # fmt: skip
