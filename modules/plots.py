@@ -17,7 +17,8 @@ def save_plot(path, history, title):
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # a Figure of its own, without pyplot, needs no screen
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.28)
     figure.suptitle(title, fontsize=15)
 
     for axes, metric, label in zip(
@@ -36,3 +37,5 @@ def save_plot(path, history, title):
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     save_result(path, buffer.getvalue())
+    # the parts of a figure refer to one another: Python would keep them for a while
+    figure.clear()
