@@ -8,6 +8,7 @@ import socket
 import sys
 import zlib
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from urllib.error import URLError
@@ -271,6 +272,9 @@ def check_answer(url):
     answer.result(timeout=PATIENCE)
 
 
-def label_text(class_name):
-    """Return a class name as it is shown, with its character where it is Hiragana: `き (ki)`."""
-    return f"{HIRAGANA[class_name]} ({class_name})" if class_name in HIRAGANA else class_name
+def label_text(class_name, encoding="utf-8"):
+    """Return a class name with its character, `き (ki)`, or alone where the encoding lacks it."""
+    with suppress(KeyError, UnicodeEncodeError):
+        HIRAGANA[class_name].encode(encoding)
+        return f"{HIRAGANA[class_name]} ({class_name})"
+    return class_name
