@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from modules.opencv import cv2
-from modules.opencv import imutils
 
 # pixels: the side of an image of KMNIST's, the width of its strokes, the longest side to look at
 SIDE, STROKE, LOOK = 28, 2, 400
@@ -56,7 +55,7 @@ def read_picture(path):
         if len(content):
             with _quiet():
                 picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-                if picture is not None and picture.ndim == 3 and picture.shape[2] != 4:
+                if picture is not None and picture.shape[2:] != (4,):
                     # upright, as the camera was held: what is read unchanged is not turned
                     picture = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -101,13 +100,19 @@ def to_kmnist(picture):
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
     if min(grey.shape) < 8:
         raise ValueError("it is too small: less than 8 pixels wide or high")
-    if max(grey.shape) > LOOK:
-        longest = {"width": LOOK} if grey.shape[1] >= grey.shape[0] else {"height": LOOK}
-        grey = imutils.resize(grey, **longest, inter=cv2.INTER_AREA)
-
-    ink = _find_ink(grey)
+    scale = min(1, LOOK / max(grey.shape))
+    ink = _find_ink(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     parts = _find_parts(ink > 0.4)
     x, y, width, height = cv2.boundingRect(parts)
+    if scale < 1 and max(width, height) < LOOK / 4:
+        # a small character on a large picture: look closer
+        margin = max(width, height) / 2
+        rows, columns = (
+            slice(max(0, round((start - margin) / scale)), round((start + size + margin) / scale))
+            for start, size in ((y, height), (x, width))
+        )
+        return to_kmnist(picture[rows, columns])
+
     # across a line, the mean distance from its edges is a quarter of its width
     stroke = 4 * cv2.distanceTransform(parts, cv2.DIST_L2, 5)[parts > 0].mean()
     _check_single(parts[y : y + height, x : x + width], stroke)

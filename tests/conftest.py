@@ -20,6 +20,7 @@ from modules.printed import draw_images
 NOT_ALMIGHTY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
 ROOT = Path(__file__).resolve().parent.parent
+REAL_KMNIST = ROOT.parent / "shared" / "kmnist-8k"
 
 
 def environment(**changes):
@@ -117,3 +118,15 @@ def trained(data, tmp_path_factory):
     run = run_script("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
     assert run.returncode == 0, run.stderr
     return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
+
+
+@pytest.fixture(scope="session")
+def real_trained(tmp_path_factory):
+    """One run of train.py on real images, where there are any."""
+    if not REAL_KMNIST.is_dir():
+        pytest.skip(f"no real KMNIST images in {REAL_KMNIST}")
+    folder = tmp_path_factory.mktemp("real")
+    model, plot = folder / "model.pth", folder / "plot.png"
+    run = run_script("train.py", "-d", REAL_KMNIST, "-m", model, "-p", plot)
+    assert run.returncode == 0, run.stderr
+    return SimpleNamespace(run=run, model=model)
