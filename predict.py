@@ -77,9 +77,10 @@ def show_test_images(model, classes, dataset, args):
             f"[INFO] ground truth label: {truth}, predicted label: {prediction} {second}".rstrip()
         )
 
-        truth = label_text(truths[i]) if mistaken[i] else ""
-        image = test_data.data[chosen[i]].numpy()
-        cards.append(viewer.annotate(image, *describe(probabilities[i], classes), truth))
+        if len(cards) < viewer.MAX_CARDS:
+            image = test_data.data[chosen[i]].numpy()
+            truth = label_text(truths[i]) if mistaken[i] else ""
+            cards.append(viewer.annotate(image, *describe(probabilities[i], classes), truth))
     if not args.mistakes:
         print(f"[INFO] {score}")
     return cards
@@ -99,8 +100,9 @@ def show_own_pictures(model, classes, args):
         probabilities = predict(model, image[np.newaxis], args.device)[0]
         prediction = " ".join(describe(probabilities, classes, sys.stdout.encoding)).rstrip()
         print(f"[INFO] {path}: predicted label: {prediction}")
-        texts = describe(probabilities, classes)
-        cards.append(viewer.annotate(image, *texts, given=picture))
+        if len(cards) < viewer.MAX_CARDS:
+            texts = describe(probabilities, classes)
+            cards.append(viewer.annotate(image, *texts, given=picture))
     return cards, num_failed
 
 
@@ -161,7 +163,7 @@ def main():
         cards = show_test_images(model, classes, dataset, args)
     if cards:
         viewer.save_montage(args.output, cards)
-        print(f"[INFO] all in one picture: {args.output}")
+        print(f"[INFO] {len(cards)} of them in one picture: {args.output}")
 
         # show them one at a time where a screen can be reached
         if viewer.screen_found(screen):

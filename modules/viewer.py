@@ -16,8 +16,10 @@ GREEN, RED, WHITE, GREY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (17
 CARD = (48, 44, 40)
 # pixels; 392 makes every pixel of a 28×28 image a square of 14×14
 IMAGE_WIDTH, MARGIN, LINE_HEIGHT = 392, 14, 50
-# of the drawing window: a pixel of a 28×28 image is 20×20, and a stroke is about two wide
-CANVAS, PEN, PANEL = 560, 44, 320
+# so many pictures are enough to look at, one by one or in one
+MAX_CARDS = 200
+# pixels of the drawing window: where to draw, the width of a stroke, and what is beside it
+CANVAS, PEN, PANEL = 560, 30, 320
 
 
 def annotate(image, prediction, runner_up="", truth=None, given=None):
@@ -26,13 +28,14 @@ def annotate(image, prediction, runner_up="", truth=None, given=None):
     image: (28, 28) uint8; prediction and runner_up: lines of text; truth: the right label, "" where
     the prediction is right, and None where nobody knows; given: the user's picture, which is put
     beside the image that was made of it. Returns (520, 420, 3) uint8 in OpenCV's order of colours,
-    or (520, 868, 3) with `given`.
+    or (520, 882, 3) with `given`.
     """
     picture = cv2.cvtColor(_enlarge(image, IMAGE_WIDTH), cv2.COLOR_GRAY2BGR)
     top, bottom, side = MARGIN, MARGIN + 2 * LINE_HEIGHT, MARGIN
     if given is not None:
         # closer to each other than to the next pair
-        picture, side = np.hstack([_frame(given), picture]), 3 * MARGIN
+        gap = np.full((IMAGE_WIDTH, MARGIN, 3), CARD, np.uint8)
+        picture, side = np.hstack([_frame(given), gap, picture]), 3 * MARGIN
     picture = cv2.copyMakeBorder(picture, top, bottom, side, side, cv2.BORDER_CONSTANT, value=CARD)
 
     color = WHITE if truth is None else RED if truth else GREEN
@@ -139,8 +142,8 @@ def show(pictures):
 def draw(describe, folder):
     """Let the user draw with the mouse, and show what the network makes of it after each stroke.
 
-    describe: a function from an image, (28, 28) uint8, to the best guesses, pairs of a label and
-    its probability. The key s saves the drawing in `folder`, c clears it.
+    describe: a function from an image, (28, 28) uint8, to the best guesses, pairs of a text and a
+    probability. The key s saves the drawing in `folder`, c clears it.
     """
     window, pad = Window("Draw"), _Pad(describe)
     cv2.setMouseCallback(window.title, pad.on_mouse)
@@ -191,10 +194,10 @@ class _Pad:
         if self.image is not None:
             seen = _enlarge(self.image, 196)
             panel[20 : 20 + 196, 20 : 20 + 196] = seen[..., None]
-        for number, (label, probability) in enumerate(self.guesses):
+        for number, (text, probability) in enumerate(self.guesses):
             top = 240 + 80 * number
             color = GREEN if number == 0 else GREY
-            write(panel, f"{label} {100 * probability:.1f} %", (20, top + 30), 32, color)
+            write(panel, text, (20, top + 30), 32, color)
             length = round((PANEL - 40) * probability)
             cv2.rectangle(panel, (20, top + 42), (20 + length, top + 56), color, cv2.FILLED)
         write(panel, self.trouble, (20, 270), 18, RED)

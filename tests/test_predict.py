@@ -38,7 +38,7 @@ def test_without_a_screen_all_is_printed_and_the_montage_named(predicted):
     assert len(truths) == 37
     wrong = sum(truth != prediction for truth, prediction in zip(truths, predictions, strict=True))
     assert f"[INFO] {wrong} of 37 test images mistaken\n" in run.stdout
-    assert f"[INFO] all in one picture: {montage}\n" in run.stdout
+    assert f"[INFO] 37 of them in one picture: {montage}\n" in run.stdout
     assert "no screen" in run.stdout
     assert run.stderr == ""
     assert [path.name for path in montage.parent.iterdir()] == ["montage.png"]
