@@ -174,6 +174,12 @@ def run(main):
             signal.signal(number, signal.SIG_IGN)
         print(f"[INFO] stopped{''.join(_advice)}")
         sys.exit(stop.args[0])
+    except (MemoryError, RuntimeError) as error:
+        # torch reports it as a RuntimeError of its own on an accelerator, and of any kind on a CPU
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not full and "allocate memory" not in str(error):
+            raise
+        sys.exit("[ERROR] the memory is full: choose a smaller --batch-size")
     except OSError as error:
         # nothing can be printed: whoever read it, `head` say, is gone, or the file it went to is
         # on a full disk; Python flushes the rest to nowhere

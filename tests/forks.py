@@ -21,11 +21,15 @@ class Fork:
     """train.py or predict.py under way.
 
     kill_at: the name of a function of module os, and the number of the call that is its end;
-    file_size: the greatest size of a file that it may write, in bytes; stdout: where its lines go;
-    changes: see environment().
+    file_size: the greatest size of a file that it may write, in bytes; memory: how many bytes it
+    may take besides those that it starts with; stdout: where its lines go; changes: see
+    environment().
     """
 
-    def __init__(self, script, *arguments, kill_at=None, file_size=None, stdout=None, **changes):
+    def __init__(
+        self, script, *arguments,
+        kill_at=None, file_size=None, memory=None, stdout=None, **changes,
+    ):  # fmt: skip
         from conftest import environment
 
         self.folder = tempfile.TemporaryDirectory()
@@ -34,7 +38,7 @@ class Fork:
         if stdout:
             self.out = Path(stdout)
         words, env = [script, *map(str, arguments)], environment(**changes)
-        options = words, self.out, self.err, env, kill_at, file_size
+        options = words, self.out, self.err, env, kill_at, file_size, memory
         self.process = context.Process(target=_main, args=options)
         self.process.start()
 
@@ -58,7 +62,7 @@ def fork_script(script, *arguments, **options):
     return Fork(script, *arguments, **options).finish()
 
 
-def _main(words, out, err, env, kill_at, file_size):
+def _main(words, out, err, env, kill_at, file_size, memory):
     for path, number in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     for stream in (sys.stdout, sys.stderr):
@@ -71,6 +75,11 @@ def _main(words, out, err, env, kill_at, file_size):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    if memory:
+        import resource
+
+        memory += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     if kill_at:
         _kill_at(*kill_at)
     cli = importlib.import_module("modules.cli")

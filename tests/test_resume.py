@@ -263,3 +263,9 @@ def test_folder_vanishes(paths, tmp_path):
 def test_lines_go_to_a_full_disk(paths):
     run = fork_script("train.py", *paths, stdout="/dev/full")
     assert_one_line(run, 1, "No space left on device")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to limit memory")
+def test_full_memory(paths):
+    run = fork_script("train.py", *paths, "-b", 900, memory=200_000_000)
+    assert_one_line(run, 1, "memory is full", "--batch-size")
