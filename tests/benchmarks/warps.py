@@ -12,7 +12,7 @@ from modules.datasets import HIRAGANA
 from modules.opencv import cv2
 from modules.printed import draw_images
 
-images, labels = draw_images("".join(HIRAGANA.values()), 200, seed=0)
+images, labels = draw_images("".join(HIRAGANA.values()), 200, seed=4)
 # one image of each class, then seven warps of it
 chosen = torch.tensor(images[[int(np.flatnonzero(labels == k)[0]) for k in range(10)]])[:, None]
 torch.manual_seed(0)

@@ -1,0 +1,95 @@
+"""The README says what is so: its code, its flags, its commands, its links."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+from modules.lenet import LeNet
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SOURCES = ["train.py", "predict.py", *sorted(path.name for path in ROOT.glob("modules/*.py"))]
+
+
+def read_source(name):
+    folder = ROOT if name in ("train.py", "predict.py") else ROOT / "modules"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_code_is_in_the_files():
+    assert len(blocks("python")) >= 7
+    for block in blocks("python"):
+        assert any(f"\n{block}" in read_source(name) for name in SOURCES), block
+
+
+@pytest.mark.parametrize("script", ["train.py", "predict.py"])
+def test_flags_and_defaults_are_those_of_the_help(script, call_main):
+    helped = {}
+    for entry in call_main(script, "--help").stdout.split("\n  -")[2:]:
+        entry = " ".join(f"-{entry}".split())
+        short, long, alone = re.match(r"(-\w)(?: [^,]*)?, (--[\w-]+)|(--[\w-]+)", entry).groups()
+        default = re.search(r"\(default: ([^),]+)", entry)[1].replace("False", "off")
+        helped[alone or f"{short}, {long}"] = default
+
+    table = README[README.index(f"| `{script}` | default |") :].split("\n\n")[0]
+    documented = {}
+    for row in table.splitlines()[2:]:
+        flags, default = re.split(r" *\| *", row)[1:3]
+        documented[", ".join(re.findall(r"`(--?[a-z-]+)", flags))] = default.strip("`")
+    assert documented == helped
+
+
+def test_every_flag_that_is_spoken_of_exists(call_main):
+    known = call_main("train.py", "--help").stdout + call_main("predict.py", "--help").stdout
+    others = {"--epochs"}
+    commands = re.findall(r"`[^`\n]*`", README)
+    for flag in {flag for command in commands for flag in re.findall(r"--[a-z-]+", command)}:
+        assert flag in known or flag in others, flag
+
+
+def test_pictures_and_links():
+    links = re.findall(r"(!?)\[([^]]*)\]\(([^)]+)\)", README)
+    assert len(links) >= 4
+    for mark, text, target in links:
+        assert len(text) > (60 if mark else 0)
+        if target.startswith("#"):
+            headings = re.findall(r"^#+ (.*)$", README, re.M)
+            assert target[1:] in [heading.lower().replace(" ", "-") for heading in headings]
+        else:
+            assert (ROOT / target).stat().st_size < 300_000
+
+
+def test_layout_names_every_file():
+    layout = README[README.index("## Layout") :].split("## Credits")[0]
+    for name in SOURCES:
+        assert name == "__init__.py" or f" {name} " in layout
+
+
+def test_the_two_commands():
+    train, predict, test = (block.strip() for block in blocks("bash")[:3])
+    for command in (train, test):
+        assert command.startswith(
+            "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+        )
+        for word in shlex.split(command):
+            assert not word.endswith((".py", ".txt")) or (ROOT / word).exists()
+    assert predict.split()[-1] == "predict.py"
+    # .ci/run takes the first line of the README that matches this
+    pattern = re.search(r"grep -m 1 '([^']+)' README.md", (ROOT / ".ci" / "run").read_text())[1]
+    assert next(line for line in README.splitlines() if pattern in line) == test
+
+
+def test_layers_and_their_parameters():
+    model = LeNet(numChannels=1, classes=10)
+    rows = re.findall(r"^\| `(\w+)` \| [\d×]+ \| ([\d,]*) *\|", README, re.M)
+    assert [name for name, _ in rows] == [name for name, _ in model.named_children()]
+    for name, said in rows:
+        layer = getattr(model, name)
+        assert int(said.replace(",", "") or 0) == sum(p.numel() for p in layer.parameters())
+    total = sum(parameters.numel() for parameters in model.parameters())
+    assert f"{total:,} parameters" in README
