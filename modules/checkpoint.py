@@ -92,7 +92,8 @@ def _load(path, check):
     try:
         _check_archive(path)
         # weights_only: plain data, never code that runs; what torch warns of is refused anyway
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
             checkpoint = {"model": checkpoint, "classes": list(HIRAGANA), "dataset": "kmnist"}

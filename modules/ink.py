@@ -16,8 +16,8 @@ from modules.opencv import cv2
 SIDE, STROKE, LOOK = 28, 2, 400
 # endings of the files in a folder that are taken for pictures
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# bytes: a file is not read beyond
-MAX_FILE = 200 * 2**20
+# bytes of a file, and pixels along a side: more is not read, and not kept
+MAX_FILE, LARGE = 200 * 2**20, 3000
 
 
 def find_pictures(paths):
@@ -63,6 +63,12 @@ def read_picture(path):
             raise ValueError("it has too many pixels: scale it down") from error
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise ValueError("it is no picture that OpenCV can read")
+    shortest, longest = sorted(picture.shape[:2])
+    if shortest < 8 or longest > 50 * shortest:
+        raise ValueError("it is too small, or too narrow, to hold a character")
+    if longest > LARGE:
+        scale = LARGE / longest
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     if picture.dtype == np.uint16:
         picture = (picture // 257).astype(np.uint8)
     if picture.ndim == 2:
@@ -72,7 +78,7 @@ def read_picture(path):
 
 def _on_paper(picture):
     """Return a picture, (H, W, 4), with paper where it is transparent: the opposite of its ink."""
-    colors, alpha = picture[..., :3], picture[..., 3:] / 255
+    colors, alpha = picture[..., :3], picture[..., 3:] / np.float32(255)
     paper = 255 if (colors * alpha).mean() < 127 * alpha.mean() else 0
     return (colors * alpha + paper * (1 - alpha)).astype(np.uint8)
 
@@ -98,8 +104,6 @@ def to_kmnist(picture):
     or more than one.
     """
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-    if min(grey.shape) < 8:
-        raise ValueError("it is too small: less than 8 pixels wide or high")
     scale = min(1, LOOK / max(grey.shape))
     ink = _find_ink(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
     parts = _find_parts(ink > 0.4)
