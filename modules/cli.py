@@ -121,11 +121,14 @@ def bf16_is_fast(device):
 
     def seconds(dtype):
         matrix = torch.ones(1024, 1024, dtype=dtype, device=device)
-        for _ in range(2):
-            # the first time warms up, and a number is there only when the product is
+        times = []
+        for _ in range(5):
+            # a number is there only when the product is
             start = time.perf_counter()
             (matrix @ matrix)[0, 0].item()
-        return time.perf_counter() - start
+            times.append(time.perf_counter() - start)
+        # the first times warm up, others may be disturbed
+        return min(times)
 
     return seconds(torch.bfloat16) < seconds(torch.float32)
 
@@ -156,6 +159,14 @@ def _stop(number, frame):
     raise KeyboardInterrupt(128 + number)
 
 
+def _print_no_more():
+    """Have Python flush to nowhere what it could not print.
+
+    Whoever read it, `head` say, is gone, or the file it went to is on a full disk.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(main):
     """Call `main` as a program: lines show at once, and nothing a user does leaves a traceback."""
     _keep_memory()
@@ -172,7 +183,10 @@ def run(main):
         # nothing cuts this short
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        print(f"[INFO] stopped{''.join(_advice)}")
+        try:
+            print(f"[INFO] stopped{''.join(_advice)}")
+        except OSError:
+            _print_no_more()
         sys.exit(stop.args[0])
     except (MemoryError, RuntimeError) as error:
         # torch reports it as a RuntimeError of its own on an accelerator, and of any kind on a CPU
@@ -181,7 +195,5 @@ def run(main):
             raise
         sys.exit("[ERROR] the memory is full: choose a smaller --batch-size")
     except OSError as error:
-        # nothing can be printed: whoever read it, `head` say, is gone, or the file it went to is
-        # on a full disk; Python flushes the rest to nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         sys.exit(1 if isinstance(error, BrokenPipeError) else f"[ERROR] {error.strerror}: stopped")

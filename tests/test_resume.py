@@ -146,6 +146,17 @@ def test_stopped_before_the_first_epoch_leaves_the_old_model(trained, data, tmp_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_the_reader_of_the_lines_too(paths):
+    """As a terminal does it to `train.py | tee`: nobody is left to read that it stops."""
+    process = start_script("train.py", *paths, "-b", 1)
+    while "training LeNet" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 130)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])
 def test_ctrl_c_while_the_libraries_load(script):
     process = start_script(script, PYTHONPROFILEIMPORTTIME="1")
