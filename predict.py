@@ -163,7 +163,7 @@ def main():
         cards = show_test_images(model, classes, dataset, args)
     if cards:
         viewer.save_montage(args.output, cards)
-        print(f"[INFO] {len(cards)} of them in one picture: {args.output}")
+        print(f"[INFO] saved {args.output}, {len(cards)} predictions in one picture")
 
         # show them one at a time where a screen can be reached
         if viewer.screen_found(screen):

@@ -15,7 +15,7 @@ from modules.opencv import imutils
 GREEN, RED, WHITE, GREY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (170, 170, 170)
 CARD = (48, 44, 40)
 # pixels; 392 makes every pixel of a 28×28 image a square of 14×14
-IMAGE_WIDTH, MARGIN, LINE_HEIGHT = 392, 14, 50
+IMAGE_WIDTH, MARGIN, TEXT_HEIGHT = 392, 14, 134
 # so many pictures are enough to look at, one by one or in one
 MAX_CARDS = 200
 # pixels of the drawing window: where to draw, the width of a stroke, and what is beside it
@@ -27,11 +27,11 @@ def annotate(image, prediction, runner_up="", truth=None, given=None):
 
     image: (28, 28) uint8; prediction and runner_up: lines of text; truth: the right label, "" where
     the prediction is right, and None where nobody knows; given: the user's picture, which is put
-    beside the image that was made of it. Returns (520, 420, 3) uint8 in OpenCV's order of colours,
-    or (520, 882, 3) with `given`.
+    beside the image that was made of it. Returns (540, 420, 3) uint8 in OpenCV's order of colours,
+    or (540, 882, 3) with `given`.
     """
     picture = cv2.cvtColor(_enlarge(image, IMAGE_WIDTH), cv2.COLOR_GRAY2BGR)
-    top, bottom, side = MARGIN, MARGIN + 2 * LINE_HEIGHT, MARGIN
+    top, bottom, side = MARGIN, TEXT_HEIGHT, MARGIN
     if given is not None:
         # closer to each other than to the next pair
         gap = np.full((IMAGE_WIDTH, MARGIN, 3), CARD, np.uint8)
@@ -39,12 +39,12 @@ def annotate(image, prediction, runner_up="", truth=None, given=None):
     picture = cv2.copyMakeBorder(picture, top, bottom, side, side, cv2.BORDER_CONSTANT, value=CARD)
 
     color = WHITE if truth is None else RED if truth else GREEN
-    left, first, second = side + 4, IMAGE_WIDTH + MARGIN + 44, IMAGE_WIDTH + MARGIN + 90
-    write(picture, prediction, (left, first), 40, color)
-    if truth:
-        write(picture, f"true: {truth}", (left, second), 32, color)
-        left += 200
-    write(picture, runner_up, (left, second), 26 if truth else 32, GREY)
+    left, image_bottom = side + 4, MARGIN + IMAGE_WIDTH
+    write(picture, prediction, (left, image_bottom + 42), 40, color)
+    # the truth, if the prediction is wrong, and the runner-up, if there is one, in two lines
+    lines = [(f"true: {truth}", RED)] if truth else []
+    for number, (line, color) in enumerate([*lines, (runner_up, GREY)]):
+        write(picture, line, (left, image_bottom + 82 + 38 * number), 32, color)
     return picture
 
 

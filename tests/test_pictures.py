@@ -180,7 +180,7 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     assert run.stdout.count("predicted label: ") == 1
     assert f"[INFO] {folder / 'good.png'}: predicted label: " in run.stdout
     # what was given, and what the network saw
-    assert cv2.imread(str(montage)).shape == (260, 441, 3)
+    assert cv2.imread(str(montage)).shape == (270, 441, 3)
 
 
 def test_bad_pictures_alone(trained, tmp_path):
