@@ -150,6 +150,8 @@ def main():
     model, classes, dataset = load_model(args.model)
     model = model.to(args.device)
     check_writable(args.output)
+    if args.output.resolve() in [path.resolve() for path in find_pictures(args.image or [])]:
+        sys.exit(f"[ERROR] {args.output} is one of your pictures: name another file with -o")
 
     if args.draw:
         if not viewer.screen_found(screen):

@@ -193,11 +193,11 @@ def main():
     plot_title = f"LeNet on {test_data.title}"
     num_done = 0
     if checkpoint:
-        history = restore_training(
-            args.model, checkpoint, model, optimizer, scheduler, train_loader
-        )
-        num_done = checkpoint["epochs"]
-        print(f"[INFO] {num_done} of {args.epochs} epochs are done already")
+        restore_training(args.model, checkpoint, train_val_data, model, optimizer)
+        history, num_done = checkpoint["history"], checkpoint["epochs"]
+        if scheduler:
+            scheduler.last_epoch = num_done * len(train_loader)
+        print(f"[INFO] {num_done} epochs are done already")
         save_plot(args.plot, history, plot_title)
 
     print(f"[INFO] training LeNet on {args.device}...")
@@ -228,9 +228,9 @@ def main():
             model,
             optimizer,
             history,
-            num_images=len(train_data),
             classes=classes,
             dataset=test_data.name,
+            checksum=train_val_data.checksum(),
             settings={name: getattr(args, name) for name in cli.SETTINGS},
         )
         cli.advise_if_stopped(args.model, epoch, args.epochs)

@@ -21,7 +21,7 @@ def save_checkpoint(path, model, optimizer, history, **details):
     """Save all that a training goes on from: weights, optimizer, random state, curves, `details`.
 
     Those are `classes`, the class names in the order of the labels; `dataset`, the name of the
-    images; `num_images`, how many are trained on; and `settings`, see cli.SETTINGS.
+    images, and `checksum`, theirs; and `settings`, see cli.SETTINGS.
     Raises SystemExit with one line if the file cannot be written.
     """
     checkpoint = {
@@ -58,16 +58,13 @@ def load_training(path):
     return _load(path, _check_training)
 
 
-def restore_training(path, checkpoint, model, optimizer, scheduler, train_loader):
-    """Put a training back to where `checkpoint` left it, and return its history.
+def restore_training(path, checkpoint, dataset, model, optimizer):
+    """Put network, optimizer and random state back to where `checkpoint`, from `path`, left them.
 
-    scheduler may be None. Raises SystemExit with one line if the checkpoint is of another training.
+    Raises SystemExit with one line if it is of a training with other images, or cannot be right.
     """
-    if checkpoint["num_images"] != len(train_loader.dataset):
-        sys.exit(
-            f"[ERROR] {path} was trained on {checkpoint['num_images']} images, and here are "
-            f"{len(train_loader.dataset)}: name the same --data"
-        )
+    if checkpoint["checksum"] != dataset.checksum():
+        sys.exit(f"[ERROR] {path} was trained on other images: name theirs with --data")
     # what Adam remembers: how often each weight was updated, and two means of its gradients
     state = optimizer.state_dict()
     state["state"] = {
@@ -81,10 +78,6 @@ def restore_training(path, checkpoint, model, optimizer, scheduler, train_loader
         sys.exit(f"[ERROR] {path} cannot be gone on from ({error}): train anew without --resume")
     model.load_state_dict(checkpoint["model"])
     optimizer.load_state_dict(checkpoint["optimizer"])
-    if scheduler:
-        # the schedule follows from the number of steps alone
-        scheduler.last_epoch = checkpoint["epochs"] * len(train_loader)
-    return checkpoint["history"]
 
 
 def _load(path, check):
@@ -156,6 +149,8 @@ def _check_training(checkpoint):
     names = "train_loss", "train_acc", "val_loss", "val_acc"
     _check_form("history", checkpoint["history"], dict.fromkeys(names, curve))
     _check_form("number of epochs", checkpoint["epochs"], len(curve))
+    if type(checkpoint["checksum"]) is not int:
+        raise ValueError("its checksum is none")
     _check_form("settings", dict.fromkeys(checkpoint["settings"]), dict.fromkeys(cli.SETTINGS))
     for name, value in checkpoint["settings"].items():
         if type(value) not in (bool, int, float) or cli.SETTINGS[name](str(value)) != value:

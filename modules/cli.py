@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -104,8 +105,8 @@ def check_device(device):
     """Raise SystemExit with one line if `device` does not work on this machine."""
     try:
         torch.ones(1, device=device).sum().item()
-    # a torch built without support for the device says so with an assertion
-    except (RuntimeError, AssertionError) as error:
+    # torch says in many ways that it was built without support for a device
+    except Exception as error:
         reason = textwrap.shorten(str(error), 150, placeholder="...")
         sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
 
@@ -149,7 +150,8 @@ def advise_if_stopped(model, epoch, epochs):
     """Have run() say, if the user stops the program, that the file `model` holds this epoch."""
     if epoch:
         resume = [] if "--resume" in sys.argv else ["--resume"]
-        command = shlex.join([sys.executable, *sys.argv, *resume])
+        join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+        command = join([sys.executable, *sys.argv, *resume])
         _advice[:] = [f": {model} holds epoch {epoch} of {epochs}, this goes on: {command}"]
     else:
         _advice[:] = [f" before an epoch was finished: {model} was not touched"]
@@ -173,7 +175,9 @@ def run(main):
     # numbers too small for full precision count as 0: they would take a processor much longer
     torch.set_flush_denormal(True)
     # a terminal without Hiragana shows a question mark
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    with suppress(AttributeError):
+        # where Python has its own window, IDLE, nothing needs this
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
     # Ctrl-C, and what a machine that shuts down sends
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -193,7 +197,7 @@ def run(main):
         full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not full and "allocate memory" not in str(error):
             raise
-        sys.exit("[ERROR] the memory is full: choose a smaller --batch-size")
+        sys.exit("[ERROR] the memory is full: a smaller --batch-size takes less when training")
     except OSError as error:
         _print_no_more()
         sys.exit(1 if isinstance(error, BrokenPipeError) else f"[ERROR] {error.strerror}: stopped")

@@ -86,5 +86,7 @@ def _in_use(temporary, node, pid):
 def _one_line_error(path):
     try:
         yield
-    except OSError as error:
-        sys.exit(f"[ERROR] {path} cannot be written ({error.strerror}): choose another place")
+    # links that lead to themselves are a RuntimeError
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        sys.exit(f"[ERROR] {path} cannot be written ({reason}): choose another place")

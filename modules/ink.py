@@ -77,9 +77,14 @@ def read_picture(path):
 
 
 def _on_paper(picture):
-    """Return a picture, (H, W, 4), with paper where it is transparent: the opposite of its ink."""
+    """Return a picture, (H, W, 4), with paper where it is transparent."""
     colors, alpha = picture[..., :3], picture[..., 3:] / np.float32(255)
-    paper = 255 if (colors * alpha).mean() < 127 * alpha.mean() else 0
+    if alpha.mean() > 0.5:
+        # so much cannot be ink: it is paper, with a transparent margin
+        paper = np.median(colors[alpha[..., 0] > 0.5], axis=0)
+    else:
+        # the opposite of the ink
+        paper = 255 if (colors * alpha).mean() < 127 * alpha.mean() else 0
     return (colors * alpha + paper * (1 - alpha)).astype(np.uint8)
 
 

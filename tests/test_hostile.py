@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections import Counter
 from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,7 +94,9 @@ WRONG_TRAININGS = {
     "settings, a flag that is a list": with_entry([], "settings", "augment"),
     "random state, short": with_entry(torch.zeros(8, dtype=torch.uint8), "random_state"),
     "random state, nonsense": with_entry(torch.full((5056,), 255).byte(), "random_state"),
-    "images": with_entry("all", "num_images"),
+    "images": with_entry("all", "checksum"),
+    "images of a tensor": with_entry(torch.tensor([1, 2]), "checksum"),
+    "images, none": lambda checkpoint: checkpoint.pop("checksum"),
     "optimizer, none": with_entry({}, "optimizer"),
     "optimizer, other groups": with_entry([], "optimizer", "param_groups"),
     "optimizer, no state": with_entry({}, "optimizer", "state"),
@@ -236,9 +239,12 @@ def test_random_corruptions(trained, tmp_path):
     ends, memory = outcomes(paths)
     table = Counter(zip(kinds, ends, strict=True))
     print(*sorted(table.items()), sep="\n")
-    assert set(ends) <= {"refused", "loads", "goes on"}
-    assert sum(table.values()) == 400
-    assert table["cut", "refused"] == 50
+    # checksums and sizes give these away; what is whole, and differs in content, may be good
+    for kind in ("cut", "tensor, cut"):
+        assert table[kind, "refused"] == 50
+    for kind in ("bits", "edges", "splice"):
+        assert table[kind, "refused"] >= 45
+    assert table["tensor, bits", "goes on"] >= 40
     assert memory < 500
 
 
@@ -261,11 +267,9 @@ def main(paths):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
     ends, before = [], peak()
-    loader = torch.utils.data.DataLoader(range(900), batch_size=64)
     for path in map(Path, paths):
         # a file that makes it hang ends the process
         signal.alarm(10)
-        end = "nothing"
         try:
             end = "refused"
             model, classes, _ = load_model(path)
@@ -273,7 +277,9 @@ def main(paths):
             assert model(torch.zeros(1, 1, 28, 28)).shape == (1, len(classes))
             end = "loads"
             optimizer = torch.optim.Adam(model.parameters(), fused=True)
-            restore_training(path, load_training(path), model, optimizer, None, loader)
+            training = load_training(path)
+            images = SimpleNamespace(checksum=lambda training=training: training["checksum"])
+            restore_training(path, training, images, model, optimizer)
             end = "goes on"
         except SystemExit as error:
             assert str(error).startswith(f"[ERROR] {path} "), error

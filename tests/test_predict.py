@@ -133,7 +133,7 @@ def test_mistakes_most_confident_first(trained, data, tmp_path):
     assert confidences == sorted(confidences, reverse=True)
 
 
-def test_nothing_mistaken(tmp_path, data, trained, monkeypatch, call_main):
+def test_nothing_mistaken(tmp_path, data, trained, call_main):
     montage = tmp_path / "montage.png"
     images, labels = read_split(data, "t10k")
     right = log_probs_of(trained.model, images).argmax(dim=1) == labels
@@ -163,3 +163,13 @@ def test_montage_leaves_few_places_empty(num, trained, data, tmp_path, call_main
     cards = [card for row in np.vsplit(is_black, rows) for card in np.hsplit(row, columns)]
     assert [card.mean() > 0.2 for card in cards] == [True] * num + [False] * (len(cards) - num)
     assert len(cards) - num <= 3
+
+
+def test_no_more_cards_than_one_can_look_at(trained, data, tmp_path, monkeypatch, call_main):
+    monkeypatch.setattr("modules.viewer.MAX_CARDS", 3)
+    montage = tmp_path / "montage.png"
+    flags = ["-d", data, "-m", trained.model, "-o", montage, "--no-display"]
+    run = call_main("predict.py", *flags)
+    assert len(label_lines(run.stdout)[0]) == 10
+    assert f"{montage}, 3 predictions" in run.stdout
+    assert cv2.imread(str(montage)).shape == (270, 630, 3)

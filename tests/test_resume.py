@@ -64,7 +64,7 @@ def test_killed_and_resumed_equals_one_go_bit_for_bit(flags, paths, tmp_path):
     in_one_go = contents(out)
     # a run that is done only says so, and reports again
     text = fork_script("train.py", *paths, "--resume").stdout
-    assert "10 of 10 epochs are done already" in text
+    assert "10 epochs are done already" in text
 
     shutil.rmtree(out)
     fork = Fork("train.py", *paths, *flags, "-e", 10)
@@ -197,7 +197,7 @@ def test_resuming_with_the_same_settings_named(resumable, call_main):
     same = ["--lr", "1e-3", "--batch-size", 64, "--dataset", "auto", "--epochs", 5]
     run = call_main("train.py", *resumable, *same)
     assert (run.returncode, run.stderr) == (0, "")
-    assert "5 of 5 epochs are done already" in run.stdout
+    assert "5 epochs are done already" in run.stdout
 
 
 def test_resuming_a_schedule_with_another_number_of_epochs(resumable, paths, call_main):
@@ -207,12 +207,12 @@ def test_resuming_a_schedule_with_another_number_of_epochs(resumable, paths, cal
 
 
 def test_resuming_with_other_images(resumable, call_main, tmp_path):
+    """As many of them, one pixel of which is another."""
     other = shutil.copytree(resumable[2], tmp_path / "other")
-    for kind in ("images-idx3", "labels-idx1"):
-        raw = other / "KMNIST" / "raw"
-        shutil.copy(raw / f"t10k-{kind}-ubyte", raw / f"train-{kind}-ubyte")
+    images = other / "KMNIST" / "raw" / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1] + b"\x80")
     run = call_main("train.py", *resumable, "-d", other)
-    assert_one_line(run, 1, resumable[4], "900", "225", "--data")
+    assert_one_line(run, 1, resumable[4], "other images", "--data")
 
 
 def test_resuming_without_a_model(paths, call_main):
