@@ -110,17 +110,23 @@ def to_kmnist(picture):
     """
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
     scale = min(1, LOOK / max(grey.shape))
-    ink = _find_ink(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-    parts = _find_parts(ink > 0.4)
-    x, y, width, height = cv2.boundingRect(parts)
-    if scale < 1 and max(width, height) < LOOK / 4:
+    grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    ink, parts, (x, y, width, height) = _look(grey)
+
+    rows, columns = grey.shape
+    edges = (x == 0) + (y == 0) + (x + width == columns) + (y + height == rows)
+    is_sheet = parts[y : y + height, x : x + width].mean() > 0.75
+    if is_sheet and edges < 2 and width > columns / 3 and height > rows / 3:
+        # no character is so full: this is a sheet of paper on a table, so look at that alone
+        return to_kmnist(_crop(picture, scale, (x, y, width, height), margin=-0.03))
+    if edges >= 2 and min(rows, columns) > LOOK / 4:
+        # a shadow, more likely than a character that fills the picture: take away all that is
+        # wider than the lines of one
+        around = cv2.medianBlur(grey, 2 * (min(rows, columns) // 8) + 1)
+        ink, parts, (x, y, width, height) = _look(128 + (grey.astype(int) - around) // 2, True)
+    elif scale < 1 and max(width, height) < LOOK / 4:
         # a small character on a large picture: look closer
-        margin = max(width, height) / 2
-        rows, columns = (
-            slice(max(0, round((start - margin) / scale)), round((start + size + margin) / scale))
-            for start, size in ((y, height), (x, width))
-        )
-        return to_kmnist(picture[rows, columns])
+        return to_kmnist(_crop(picture, scale, (x, y, width, height), margin=0.5))
 
     # across a line, the mean distance from its edges is a quarter of its width
     stroke = 4 * cv2.distanceTransform(parts, cv2.DIST_L2, 5)[parts > 0].mean()
@@ -135,6 +141,24 @@ def to_kmnist(picture):
         ink = cv2.dilate(ink, pen)
 
     return _fit(ink[y : y + height, x : x + width])
+
+
+def _crop(picture, scale, box, margin):
+    """Return the part of a picture that is in a box, found at that scale, and some of its size."""
+    x, y, width, height = (side / scale for side in box)
+    extra = margin * max(width, height)
+    top, left = max(0, round(y - extra)), max(0, round(x - extra))
+    return picture[top : round(y + height + extra), left : round(x + width + extra)]
+
+
+def _look(grey, inside=False):
+    """Return the ink in a picture, (H, W), its mask without specks, and the box around that.
+
+    inside: what touches an edge is a speck, too.
+    """
+    ink = _find_ink(grey)
+    parts = _find_parts(ink > 0.4, inside)
+    return ink, parts, cv2.boundingRect(parts)
 
 
 def _find_ink(grey):
@@ -166,12 +190,15 @@ def _find_ink(grey):
     return np.clip(ink / full, 0, 1)
 
 
-def _find_parts(mask):
+def _find_parts(mask, inside):
     """Return the mask, uint8, without its specks."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    large = 1 + np.flatnonzero(areas >= 0.03 * areas.max())
-    return np.isin(labels, large).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    left, top, width, height, areas = stats[1:].T
+    is_inside = (left > 0) & (top > 0)
+    is_inside &= (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    if inside and is_inside.any():
+        areas = areas * is_inside
+    return np.isin(labels, 1 + np.flatnonzero(areas >= 0.03 * areas.max())).astype(np.uint8)
 
 
 def _check_single(parts, stroke):

@@ -117,6 +117,25 @@ def test_any_size(size):
     assert np.abs(to_kmnist(picture).astype(int) - to_kmnist(character())).mean() < 20
 
 
+@pytest.mark.parametrize("light", ["paper on a table", "a shadow in the corner", "from one side"])
+@pytest.mark.parametrize("invert", [False, True])
+def test_photographs_with_more_than_paper_on_them(light, invert):
+    ink = np.zeros((1600, 1200))
+    ink[700:1000, 450:750] = 1 - character() / 255
+    rows, columns = np.mgrid[0:1:1600j, 0:1:1200j]
+    paper = {
+        "paper on a table": np.where(
+            (abs(rows - 0.5) < 0.35) & (abs(columns - 0.5) < 0.33), 210, 60
+        ),
+        "a shadow in the corner": np.where(rows + columns < 0.6, 126, 210),
+        "from one side": 210 - 105 * columns,
+    }[light]
+    noise = np.random.default_rng(0).normal(0, 5, ink.shape)
+    picture = (paper * (1 - 0.8 * ink) + noise).clip(0, 255).astype(np.uint8)
+    picture = cv2.GaussianBlur(255 - picture if invert else picture, (0, 0), 1.5)
+    assert np.abs(to_kmnist(picture).astype(int) - to_kmnist(character())).mean() < 30
+
+
 def test_fine_pen_is_seen_as_a_thick_one():
     fine = np.full((300, 300), 255, np.uint8)
     cv2.polylines(fine, [np.array([[60, 80], [240, 80], [100, 250], [240, 250]])], False, 0, 2)

@@ -46,6 +46,9 @@ class Person:
         self.display = Display(screen)
         found = wait_for(lambda: self.xdotool("search", "--onlyvisible", "--name", f"^{title}$"))
         self.window = self.display.create_resource_object("window", int(found))
+        # keys that come before it has been drawn are lost
+        wait_for(lambda: self.picture().any())
+        time.sleep(0.2)
 
     def xdotool(self, *words):
         command = ["xdotool", *map(str, words)]
