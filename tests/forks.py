@@ -20,7 +20,7 @@ context.set_forkserver_preload(["train", "predict"])
 class Fork:
     """train.py or predict.py under way.
 
-    kill_at: the name of a function of module os, and the number of the call that is its end;
+    kill_at: `fsync` or `rename`, and the number of the call that is its end;
     file_size: the greatest size of a file that it may write, in bytes; memory: how many bytes it
     may take besides those that it starts with; stdout: where its lines go; changes: see
     environment().
@@ -87,12 +87,16 @@ def _main(words, out, err, env, kill_at, file_size, memory):
 
 
 def _kill_at(name, count):
-    original, calls = getattr(os, name), []
+    calls = []
 
-    def call(*arguments, **options):
+    def call():
         calls.append(name)
         if len(calls) == count:
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments, **options)
 
-    setattr(os, name, call)
+    if name == "fsync":
+        fsync = os.fsync
+        os.fsync = lambda file: call() or fsync(file)
+    else:
+        # Python tells of this one, which pathlib may hold a reference to
+        sys.addaudithook(lambda event, _: call() if event == f"os.{name}" else None)

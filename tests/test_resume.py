@@ -94,7 +94,7 @@ def test_thirty_kills(paths, tmp_path):
     """At random moments, and at the steps of a save: what is there loads, and goes on."""
     model = tmp_path / "out" / "m.pth"
     moments = random.Random(0)
-    kills = [None] * 20 + [(name, n) for name in ("fsync", "replace") for n in (1, 2, 3, 4, 5, 6)]
+    kills = [None] * 20 + [(name, n) for name in ("fsync", "rename") for n in (1, 2, 3, 4, 5, 6)]
     moments.shuffle(kills)
     epochs_seen = [0]
     for kill_at in kills:
