@@ -36,6 +36,7 @@ positive_int = _checked(int, lambda n: 1 <= n < 2**31, "a whole number from 1 to
 positive_float = _checked(float, lambda x: 0 < x < math.inf, "a number above 0")
 fraction = _checked(float, lambda x: 0 < x < 1, "a number between 0 and 1, both excluded")
 seed = _checked(int, lambda n: 0 <= n < 2**32, "a whole number from 0 to 4294967295")
+switch = _checked({"True": True, "False": False}.get, lambda on: on is not None, "True or False")
 png_path = _checked(Path, lambda path: path.suffix.lower() == ".png", "a file name ending in .png")
 device = _checked(
     lambda name: _best_device() if name == "auto" else torch.device(name),
@@ -49,8 +50,8 @@ SETTINGS = {
     "batch_size": positive_int,
     "lr": positive_float,
     "val_split": fraction,
-    "augment": _checked({"True": True, "False": False}.get, lambda on: on is not None, "a flag"),
-    "amp": _checked({"True": True, "False": False}.get, lambda on: on is not None, "a flag"),
+    "augment": switch,
+    "amp": switch,
     "seed": seed,
 }
 # what the user should know when the program is stopped: see advise_if_stopped()
