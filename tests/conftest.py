@@ -1,11 +1,13 @@
-"""What the tests share: the scripts as processes, a small dataset, and one model trained on it."""
+"""What the tests share: the scripts as processes, a small dataset, and a model trained on it."""
 
+import importlib
+import multiprocessing
 import os
-import shutil
-import signal
+import runpy
 import subprocess
 import sys
-from importlib import import_module
+import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,53 +15,90 @@ import numpy as np
 import pytest
 from idx import idx_bytes
 
+from modules import cli
 from modules.datasets import HIRAGANA
 from modules.printed import draw_images
 
-# root may read and write everything, unless it gives these powers up
-NOT_ALMIGHTY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-needs_setpriv = pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
 ROOT = Path(__file__).resolve().parent.parent
 REAL_KMNIST = ROOT.parent / "shared" / "kmnist-8k"
+
+# importing PyTorch takes seconds: scripts are forked from a process that has done it (or, on
+# Windows, which cannot fork, started as slowly as ever)
+processes = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+processes.set_forkserver_preload(["train", "predict"])
 
 
 def environment(**changes):
     """Return a user's environment variables, without a screen and without a network."""
     dead = "http://127.0.0.1:9"
     env = os.environ | {"http_proxy": dead, "https_proxy": dead, "PYTHONIOENCODING": "utf-8"}
-    # the last is set by importing modules.viewer, which a user's terminal has not done
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "QT_LOGGING_RULES"):
         env.pop(name, None)
     return env | changes
 
 
-def run_script(script, *arguments, prefix=(), **changes):
-    """Run train.py or predict.py as its user would.
+class Script:
+    """train.py or predict.py under way in a process of its own."""
 
-    prefix: a command that runs the script; changes: variables of its environment.
-    """
-    command = [*prefix, sys.executable, ROOT / script, *arguments]
+    def __init__(self, script, *arguments, stdout=None, stderr=None, **changes):
+        self.folder = tempfile.TemporaryDirectory()
+        self.stdout, self.stderr = (Path(self.folder.name, name) for name in ("stdout", "stderr"))
+        self.stdout.touch()
+        self.stderr.touch()
+        words = [script, *map(str, arguments)]
+        options = words, stdout or self.stdout, stderr or self.stderr, environment(**changes)
+        self.process = processes.Process(target=_run_here, args=options)
+        self.process.start()
+
+    def read(self):
+        return self.stdout.read_text(encoding="utf-8")
+
+    def wait_for(self, text):
+        """Wait until the script has printed a text."""
+        deadline = time.monotonic() + 60
+        while text not in self.read():
+            assert self.process.is_alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def finish(self):
+        """Return the exit status, minus a signal's number where one ended it, and both texts."""
+        self.process.join(timeout=120)
+        status = self.process.exitcode
+        assert status is not None, "it hangs"
+        stderr = self.stderr.read_text(encoding="utf-8")
+        return subprocess.CompletedProcess([], status, self.read(), stderr)
+
+
+def _run_here(words, stdout, stderr, env):
+    for number, path in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
+    encoding = env["PYTHONIOENCODING"]
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding) for number in (1, 2))
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def run_script(script, *arguments, **changes):
+    """Run train.py or predict.py; changes: variables of its environment."""
+    return Script(script, *arguments, **changes).finish()
+
+
+def run_process(script, *arguments, prefix=(), **changes):
+    """As run_script(), from its first line on, as the user does it; prefix: a command to run it."""
     return subprocess.run(
-        [str(word) for word in command],
+        [str(word) for word in [*prefix, sys.executable, ROOT / script, *arguments]],
         cwd=ROOT,
         env=environment(**changes),
         encoding="utf-8",
         capture_output=True,
         stdin=subprocess.DEVNULL,
-        timeout=600,
-    )
-
-
-def start_script(script, *arguments, prefix=(), **changes):
-    """Start a script as run_script() does, and return it while it runs."""
-    return subprocess.Popen(
-        [str(word) for word in [*prefix, sys.executable, ROOT / script, *arguments]],
-        cwd=ROOT,
-        env=environment(**changes),
-        encoding="utf-8",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
+        timeout=300,
     )
 
 
@@ -69,44 +108,52 @@ def assert_one_line(run, status, *words):
     *usage, line = run.stderr.splitlines()
     assert line.startswith("[ERROR] " if status == 1 else ("train.py: error", "predict.py: error"))
     assert status == 2 or not usage, run.stderr
-    assert "Traceback" not in run.stderr
     for word in words:
         assert str(word) in line
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 @pytest.fixture
 def call_main(monkeypatch, capsys):
-    """As run_script(), within this process: it saves the seconds that importing torch takes."""
+    """As run_script(), within this process, where its parts can be replaced."""
 
     def call(script, *arguments):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         status = 0
         try:
-            main = import_module(script.removesuffix(".py")).main
-            # modules.interrupt has changed what Ctrl-C does, which is ours again
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            main()
+            cli.run(importlib.import_module(script.removesuffix(".py")).main)
         except SystemExit as end:
             # Python prints a text that a program exits with, and its exit status is then 1
             status = end.code
             if isinstance(status, str):
                 print(status, file=sys.stderr)
                 status = 1
-        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+        return subprocess.CompletedProcess(arguments, status or 0, *capsys.readouterr())
 
     return call
+
+
+def write_dataset(root, **splits):
+    """Write KMNIST's files into a folder for --data; splits: train and t10k, (images, labels)."""
+    raw = root / "KMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for split, (images, labels) in splits.items():
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
+    return raw
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A folder for --data with 1,200 images to train on and 300 to test on."""
     root = tmp_path_factory.mktemp("data")
-    raw = root / "KMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for seed, (split, num_images) in enumerate([("train", 1200), ("t10k", 300)]):
-        images, labels = draw_images("".join(HIRAGANA.values()), num_images, seed)
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
+    characters = "".join(HIRAGANA.values())
+    write_dataset(
+        root, train=draw_images(characters, 1200, seed=0), t10k=draw_images(characters, 300, seed=1)
+    )
     return root
 
 
@@ -115,7 +162,7 @@ def trained(data, tmp_path_factory):
     """One run of train.py over five epochs: what it printed and what it saved."""
     folder = tmp_path_factory.mktemp("trained") / "made" / "by the run"
     model, plot = folder / "model.pth", folder / "plot.png"
-    run = run_script("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
+    run = run_process("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
     assert run.returncode == 0, run.stderr
     return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
 

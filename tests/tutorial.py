@@ -1,6 +1,11 @@
-"""The tutorial's way of training, to compare with: image by image, numbers pulled every batch."""
+"""The tutorial's way of training, to compare with: image by image, numbers pulled every batch.
 
+Run as `python tests/tutorial.py DATA SEED EPOCHS FOLDER`.
+"""
+
+import sys
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -12,67 +17,57 @@ from torch.utils.data import random_split
 from torchvision.datasets import KMNIST
 from torchvision.transforms import ToTensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from modules.lenet import LeNet
 
 
-class Tutorial:
-    """A training under way, with the tutorial's settings."""
+def make_loaders(root, generator):
+    images = KMNIST(root, train=True, transform=ToTensor())
+    num_val = len(images) // 4
+    train_data, val_data = random_split(images, [len(images) - num_val, num_val], generator)
+    test_data = KMNIST(root, train=False, transform=ToTensor())
+    train_loader = DataLoader(train_data, shuffle=True, batch_size=64)
+    return train_loader, DataLoader(val_data, batch_size=64), DataLoader(test_data, batch_size=64)
 
-    def __init__(self, root, seed=42, device="cpu"):
-        generator = torch.manual_seed(seed)
-        images = KMNIST(root, train=True, transform=ToTensor())
-        num_val = len(images) // 4
-        train_data, val_data = random_split(images, [len(images) - num_val, num_val], generator)
-        self.train_loader = DataLoader(train_data, shuffle=True, batch_size=64)
-        self.val_loader = DataLoader(val_data, batch_size=64)
-        self.device = device
-        test_data = KMNIST(root, train=False, transform=ToTensor())
-        self.test_loader = DataLoader(test_data, batch_size=64)
-        self.model = LeNet(numChannels=1, classes=10).to(device)
-        self.optimizer = Adam(self.model.parameters(), lr=1e-3)
-        self.loss_fn = NLLLoss()
 
-    def step(self, images, labels):
-        """Train on a batch; return the loss and the number of images that were right."""
-        images, labels = images.to(self.device), labels.to(self.device)
-        log_probs = self.model(images)
-        loss = self.loss_fn(log_probs, labels)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.item(), (log_probs.argmax(1) == labels).sum().item()
+def run_epoch(model, loader, loss_fn, optimizer=None):
+    """Train, or without an optimizer evaluate; return the loss, the accuracy, the predictions."""
+    model.train(optimizer is not None)
+    total_loss, num_correct, predictions = 0, 0, []
+    with torch.set_grad_enabled(optimizer is not None):
+        for images, labels in loader:
+            log_probs = model(images)
+            loss = loss_fn(log_probs, labels)
+            if optimizer:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            total_loss += loss.item()
+            num_correct += (log_probs.argmax(1) == labels).sum().item()
+            predictions.extend(log_probs.argmax(1).numpy())
+    return total_loss / len(loader), num_correct / len(loader.dataset), predictions
 
-    def train_epoch(self):
-        """Return the mean loss of the batches, and the accuracy."""
-        self.model.train()
-        losses, correct = zip(*(self.step(*batch) for batch in self.train_loader), strict=True)
-        return sum(losses) / len(losses), sum(correct) / len(self.train_loader.dataset)
 
-    def evaluate(self, loader):
-        """Return the mean loss of the batches, the accuracy, and the predictions."""
-        self.model.eval()
-        losses, correct, predictions = [], 0, []
-        with torch.no_grad():
-            for images, labels in loader:
-                images, labels = images.to(self.device), labels.to(self.device)
-                log_probs = self.model(images)
-                losses.append(self.loss_fn(log_probs, labels).item())
-                correct += (log_probs.argmax(1) == labels).sum().item()
-                predictions.extend(log_probs.argmax(1).cpu().numpy())
-        return sum(losses) / len(losses), correct / len(loader.dataset), predictions
+def run(root, seed, epochs, folder):
+    """Train, save the model and the plot, and print the seconds and the report."""
+    train_loader, val_loader, test_loader = make_loaders(root, torch.manual_seed(seed))
+    model, loss_fn = LeNet(numChannels=1, classes=10), NLLLoss()
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    curves, start = [], time.perf_counter()
+    for _ in range(epochs):
+        train_loss, train_acc, _ = run_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, val_acc, _ = run_epoch(model, val_loader, loss_fn)
+        curves.append([train_loss, train_acc, val_loss, val_acc])
+    print(f"trained in {time.perf_counter() - start:.1f} s")
 
-    def run(self, epochs, folder):
-        """Train, save the model and the plot, and print the seconds and the report."""
-        curves, start = [], time.perf_counter()
-        for _ in range(epochs):
-            curves.append([*self.train_epoch(), *self.evaluate(self.val_loader)[:2]])
-        print(f"trained in {time.perf_counter() - start:.1f} s")
+    *_, predictions = run_epoch(model, test_loader, loss_fn)
+    test_data = test_loader.dataset
+    options = {"target_names": test_data.classes, "digits": 4, "zero_division": 0}
+    print(classification_report(test_data.targets, predictions, **options))
+    plt.plot(curves)
+    plt.savefig(Path(folder, "tutorial.png"))
+    torch.save(model, Path(folder, "tutorial.pth"))
 
-        *_, predictions = self.evaluate(self.test_loader)
-        data = self.test_loader.dataset
-        names = data.classes
-        print(classification_report(data.targets, predictions, target_names=names, digits=4))
-        plt.figure()
-        plt.plot(curves)
-        plt.savefig(folder / "tutorial.png")
-        torch.save(self.model, folder / "tutorial.pth")
+
+if __name__ == "__main__":
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
