@@ -1,13 +1,13 @@
-"""Random warps: the same characters as other hands might have written them."""
+"""Data augmentation: every image warped at random, as another hand might have written it."""
 
 import torch
 from torch.nn.functional import affine_grid
 from torch.nn.functional import grid_sample
 from torch.nn.functional import interpolate
 
-# standard deviations: of turn and slant in radians, of stretch as a share of the size, of moves and
-# pushes as a share of half the side; chosen on images kept for validation
-TURN, STRETCH, MOVE, PUSH = 0.1, 0.12, 0.09, 0.06
+# standard deviations, chosen by validation accuracy: of rotation and shear in radians, of scale as
+# a fraction, of translation and elastic deformation as fractions of half the image's side
+ROTATION, SCALE, TRANSLATION, ELASTIC = 0.1, 0.12, 0.09, 0.06
 
 
 def warp_batch(batch):
@@ -16,20 +16,20 @@ def warp_batch(batch):
     return warp(images), labels
 
 
-def warp(images):
-    """Return images (N, C, H, W) in [0, 1], each moved, turned, slanted, stretched and bent.
+def warp(images, strength=1):
+    """Return images (N, C, H, W) in [0, 1], each under an affine and an elastic deformation.
 
-    What comes in from beyond the edges is black. The random numbers are torch's on the CPU, so a
-    seed gives the same warps on every device.
+    strength: a factor on all standard deviations. Pixels from beyond the edges are black. The
+    random numbers come from the CPU, so a seed gives the same warps on every device.
     """
     num_images, device = len(images), images.device
 
-    # an affine map for each image: the identity, and a little of everything
-    spread = torch.tensor([[STRETCH, TURN, MOVE], [TURN, STRETCH, MOVE]])
-    affine = torch.eye(2, 3) + spread * torch.randn(num_images, 2, 3)
+    # affine: the identity, plus random rotation, shear, scale and translation
+    spread = torch.tensor([[SCALE, ROTATION, TRANSLATION], [ROTATION, SCALE, TRANSLATION]])
+    affine = torch.eye(2, 3) + strength * spread * torch.randn(num_images, 2, 3)
     grid = affine_grid(affine.to(device), images.shape, align_corners=False)
 
-    # an elastic one: 6×6 points are pushed about, and those between them follow smoothly
-    pushes = PUSH * torch.randn(num_images, 2, 6, 6)
-    bend = interpolate(pushes.to(device), images.shape[2:], mode="bilinear", align_corners=True)
-    return grid_sample(images, grid + bend.permute(0, 2, 3, 1), align_corners=False)
+    # elastic: random shifts of 6×6 points, interpolated between them
+    shifts = strength * ELASTIC * torch.randn(num_images, 2, 6, 6)
+    field = interpolate(shifts.to(device), images.shape[2:], mode="bilinear", align_corners=True)
+    return grid_sample(images, grid + field.permute(0, 2, 3, 1), align_corners=False)
