@@ -1,22 +1,18 @@
-"""plot.png: how loss and accuracy went, epoch by epoch."""
-
-from io import BytesIO
+"""plot.png: loss and accuracy, epoch by epoch."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.ticker import PercentFormatter
 
-from modules.files import save_result
-
 
 def save_plot(path, history, title):
-    """Draw the four curves of `history` into the PNG file `path`.
+    """Draw the training and validation curves into the PNG file `path`.
 
-    history: a list with a value per epoch for each of train_loss, val_loss (mean per image),
-    train_acc and val_acc (in [0, 1]). Raises SystemExit with one line if it cannot be written.
+    history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
+    list with a value per epoch. Raises OSError.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
-    # a Figure of its own, without pyplot, needs no screen
+    # a Figure, unlike pyplot, needs no screen
     figure = Figure(figsize=(10, 4))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.28)
     figure.suptitle(title, fontsize=15)
@@ -30,13 +26,7 @@ def save_plot(path, history, title):
         axes.set_ylabel(label, fontsize=13)
         axes.set_xlim(0.5, len(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.tick_params(labelsize=12)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=12)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    save_result(path, buffer.getvalue())
-    # the parts of a figure refer to one another: Python would keep them for a while
-    figure.clear()
+    figure.savefig(path)
