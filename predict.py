@@ -1,6 +1,4 @@
-"""Show what a trained LeNet makes of test images, of your own pictures, or of what you draw."""
-
-import modules.interrupt  # noqa: F401 - Ctrl-C is welcome during the other imports, too
+"""Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
 import argparse
 import sys
@@ -11,18 +9,17 @@ import torch
 
 from modules import cli
 from modules import viewer
-from modules.checkpoint import load_model
+from modules.checkpoint import load_checkpoint
 from modules.datasets import label_text
 from modules.datasets import load_test_images
-from modules.files import check_writable
-from modules.ink import find_pictures
-from modules.ink import read_picture
-from modules.ink import to_kmnist
+from modules.lenet import LeNet
+from modules.preprocess import find_pictures
+from modules.preprocess import read_picture
+from modules.preprocess import to_kmnist
 
 
 def predict(model, images, device):
     """Return the probability of each class, (N, classes), for images, (N, 28, 28) uint8."""
-    # evaluation mode and no gradients: nothing is learned here
     model.eval()
     with torch.inference_mode():
         # in batches: ten thousand images at once would take a lot of memory
@@ -32,148 +29,125 @@ def predict(model, images, device):
     return torch.cat(log_probs).exp().cpu()
 
 
-def best_guesses(probabilities, classes, encoding="utf-8"):
-    """Return the three best classes, each as text, `き (ki) 93.1 %`, and its probability."""
-    best, labels = probabilities.topk(min(3, len(classes)))
+def best_classes(probabilities, classes):
+    """Return the three most probable classes, pairs of a name, `き (ki)`, and a probability."""
+    best, labels = probabilities.topk(3)
     return [
-        (f"{label_text(classes[label], encoding)} {100 * probability:.1f} %", probability)
+        (label_text(classes[label]), probability)
         for probability, label in zip(best.tolist(), labels.tolist(), strict=True)
     ]
 
 
-def describe(probabilities, classes, encoding="utf-8"):
-    """Return the prediction as text, and the second guess, "" if it is hardly worth a mention."""
-    (prediction, _), *others = best_guesses(probabilities, classes, encoding)
-    return prediction, f"or {others[0][0]}" if others and others[0][1] >= 0.1 else ""
+def describe(best):
+    """Return the prediction as text, and the second most probable class if it has 10 % or more."""
+    prediction, second, _ = (f"{name} {100 * probability:.1f} %" for name, probability in best)
+    return prediction, f"or {second}" if best[1][1] >= 0.1 else ""
 
 
-def show_test_images(model, classes, dataset, args):
-    """Print what the network makes of random test images, or of its mistakes; return cards."""
-    test_data = load_test_images(dataset, args.data)
-    chosen = np.arange(len(test_data))
+def choose_test_images(model, test_data, args):
+    """Return the indices of random test images or, with --mistakes, of misclassified ones."""
+    num_images = len(test_data)
     if not args.mistakes:
         rng = np.random.default_rng(args.seed)
-        chosen = rng.choice(chosen, size=min(args.num, len(chosen)), replace=False)
+        return rng.choice(num_images, size=min(args.num, num_images), replace=False)
 
-    probabilities = predict(model, test_data.data[chosen], args.device)
-    predicted = [classes[label] for label in probabilities.argmax(dim=1)]
-    truths = [test_data.classes[label] for label in test_data.targets[chosen]]
-    mistaken = [a != b for a, b in zip(predicted, truths, strict=True)]
-
-    shown = range(len(chosen))
-    score = f"{sum(mistaken)} of {len(chosen)} test images mistaken"
-    if args.mistakes:
-        print(f"[INFO] {score}, accuracy {100 * (1 - sum(mistaken) / len(chosen)):.2f} %")
-        # the most confident first
-        shown = probabilities.max(dim=1).values.argsort(descending=True).tolist()
-        shown = [i for i in shown if mistaken[i]][: args.num]
-
-    cards = []
-    for i in shown:
-        encoding = sys.stdout.encoding
-        prediction, second = describe(probabilities[i], classes, encoding)
-        truth = label_text(truths[i], encoding)
-        print(
-            f"[INFO] ground truth label: {truth}, predicted label: {prediction} {second}".rstrip()
-        )
-
-        if len(cards) < viewer.MAX_CARDS:
-            image = test_data.data[chosen[i]].numpy()
-            truth = label_text(truths[i]) if mistaken[i] else ""
-            cards.append(viewer.annotate(image, *describe(probabilities[i], classes), truth))
-    if not args.mistakes:
-        print(f"[INFO] {score}")
-    return cards
+    confidences, predicted = predict(model, test_data.data, args.device).max(dim=1)
+    wrong = (predicted != test_data.targets).nonzero().flatten()
+    print(f"[INFO] {len(wrong)} of {num_images} test images misclassified, ", end="")
+    print(f"accuracy {100 * (1 - len(wrong) / num_images):.2f} %")
+    # the most confident first
+    return wrong[confidences[wrong].argsort(descending=True)][: args.num]
 
 
-def show_own_pictures(model, classes, args):
-    """Print what the network makes of --image; return cards, and how many pictures were no good."""
-    cards, num_failed = [], 0
-    for path in find_pictures(args.image):
+def load_pictures(paths, failed):
+    """Yield the path of each picture, the picture, and the 28×28 image of its character.
+
+    Prints a line for each path that gives none, and appends it to the list `failed`.
+    """
+    for path in find_pictures(paths):
         try:
             picture = read_picture(path)
-            image = to_kmnist(picture)
+            yield path, picture, to_kmnist(picture)
         except ValueError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
-            num_failed += 1
-            continue
-        probabilities = predict(model, image[np.newaxis], args.device)[0]
-        prediction = " ".join(describe(probabilities, classes, sys.stdout.encoding)).rstrip()
-        print(f"[INFO] {path}: predicted label: {prediction}")
-        if len(cards) < viewer.MAX_CARDS:
-            texts = describe(probabilities, classes)
-            cards.append(viewer.annotate(image, *texts, given=picture))
-    return cards, num_failed
-
-
-def draw(model, classes, args):
-    """Let the user draw, and show and print what the network makes of it."""
-
-    def guess(image):
-        probabilities = predict(model, image[np.newaxis], args.device)[0]
-        guesses = best_guesses(probabilities, classes, sys.stdout.encoding)
-        print(f"[INFO] drawn: {', '.join(text for text, _ in guesses)}")
-        return best_guesses(probabilities, classes)
-
-    viewer.draw(guess, folder=args.output.parent)
+            failed.append(path)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add = parser.add_argument
+    add, missing = parser.add_argument, argparse.SUPPRESS
     add("-m", "--model", type=Path, default="output/model.pth", help="the trained model")
-    add("-n", "--num", type=cli.positive_int, default=10, help="how many test images")
-    instead = parser.add_mutually_exclusive_group().add_argument
-    help_text = "your own pictures of one character each, files or folders (default: test images)"
-    instead("-i", "--image", type=Path, nargs="+", metavar="PATH", help=help_text)
-    instead("--mistakes", action="store_true", help="the test images it gets wrong, surest first")
-    instead("--draw", action="store_true", help="draw a character with the mouse")
-    add(
-        "-o",
-        "--output",
-        type=cli.png_path,
-        default="output/predictions.png",
-        help="picture of them all; drawings are saved beside it",
-    )
-    add("--no-display", action="store_true", help="open no window even where one could be")
+    text = "dataset folder (default: the one that the model was trained on)"
+    add("-d", "--data", type=Path, default=missing, help=text)
+    add("-n", "--num", type=cli.positive_int, default=10, help="number of test images")
+    add_one_of = parser.add_mutually_exclusive_group().add_argument
+    text = "your pictures of one character each, files or folders (default: test images)"
+    add_one_of("-i", "--image", type=Path, nargs="+", metavar="PATH", default=missing, help=text)
+    add_one_of("--mistakes", action="store_true", help="misclassified test images")
+    add_one_of("--draw", action="store_true", help="draw characters with the mouse")
+    text = "montage of the predictions; drawings are saved beside it"
+    add("-o", "--output", type=cli.png_path, default="output/predictions.png", help=text)
+    add("--no-display", action="store_true", help="open no window")
     cli.add_shared_arguments(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
-    cli.check_device(args.device)
-    # find out whether there is a screen while the rest gets ready
-    screen = None if args.no_display else viewer.ask_for_screen()
-    model, classes, dataset = load_model(args.model)
-    model = model.to(args.device)
-    check_writable(args.output)
-    if args.output.resolve() in [path.resolve() for path in find_pictures(args.image or [])]:
-        sys.exit(f"[ERROR] {args.output} is one of your pictures: name another file with -o")
+    cli.check_outputs(args.output)
+
+    # load the trained network
+    checkpoint = load_checkpoint(args.model)
+    classes = checkpoint["classes"]
+    model = LeNet(numChannels=1, classes=len(classes))
+    model.load_state_dict(checkpoint["model"])
+    model.to(args.device)
+
+    def classify(image):
+        return best_classes(predict(model, image[np.newaxis], args.device)[0], classes)
 
     if args.draw:
-        if not viewer.screen_found(screen):
-            sys.exit("[ERROR] no screen can be reached, and --draw needs one: see --image instead")
-        return draw(model, classes, args)
+        if args.no_display or not viewer.has_screen():
+            sys.exit("[ERROR] --draw needs a screen, and none can be reached: use --image instead")
+        viewer.draw(classify, args.output.parent)
+        return
 
-    num_failed = 0
-    if args.image:
-        cards, num_failed = show_own_pictures(model, classes, args)
+    # choose images, predict their classes, and draw a card of each
+    cards, failed, num_wrong = [], [], 0
+    if "image" in args:
+        if args.output.resolve() in [path.resolve() for path in find_pictures(args.image)]:
+            sys.exit(f"[ERROR] {args.output} is one of your pictures: choose another --output")
+        for path, picture, image in load_pictures(args.image, failed):
+            prediction, second = describe(classify(image))
+            print(f"[INFO] {path}: predicted label: {prediction} {second}".rstrip())
+            if len(cards) < viewer.MAX_CARDS:
+                cards.append(viewer.annotate(image, prediction, second, picture=picture))
     else:
-        cards = show_test_images(model, classes, dataset, args)
+        root = args.data if "data" in args else checkpoint["data"]
+        test_data = load_test_images(checkpoint["dataset"], root)
+        chosen = choose_test_images(model, test_data, args)
+        for i in chosen:
+            image, truth = test_data.data[i].numpy(), label_text(classes[test_data.targets[i]])
+            best = classify(image)
+            prediction, second = describe(best)
+            line = f"ground truth label: {truth}, predicted label: {prediction} {second}"
+            print(f"[INFO] {line}".rstrip())
+            wrong_truth = "" if best[0][0] == truth else truth
+            num_wrong += bool(wrong_truth)
+            if len(cards) < viewer.MAX_CARDS:
+                cards.append(viewer.annotate(image, prediction, second, wrong_truth))
+        if not args.mistakes:
+            print(f"[INFO] {num_wrong} of {len(chosen)} test images misclassified")
+
+    # present the cards: in a montage and, where there is a screen, in a window
     if cards:
         viewer.save_montage(args.output, cards)
-        print(f"[INFO] saved {args.output}, {len(cards)} predictions in one picture")
-
-        # show them one at a time where a screen can be reached
-        if viewer.screen_found(screen):
-            print("[INFO] press a key in the window for the next one, q to end...")
+        print(f"[INFO] saved {args.output}")
+        if not args.no_display:
             viewer.show(cards)
-        elif screen:
-            print("[INFO] no screen can be reached: open that picture to see them")
-    sys.exit(1 if num_failed else 0)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

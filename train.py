@@ -1,8 +1,7 @@
-"""Train LeNet on KMNIST, and save the trained model and a plot of its training."""
-
-import modules.interrupt  # noqa: F401 - Ctrl-C is welcome during the other imports, too
+"""Train LeNet on KMNIST; save the trained network and a plot of its training."""
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -11,248 +10,206 @@ import torch
 from sklearn.metrics import classification_report
 from torch.nn import NLLLoss
 from torch.optim import Adam
+from torch.optim.lr_scheduler import ConstantLR
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
+from torch.utils.data import default_convert
 from torch.utils.data import random_split
 from tqdm import tqdm
 
 from modules import cli
 from modules.augment import warp_batch
-from modules.checkpoint import load_training
-from modules.checkpoint import restore_training
+from modules.checkpoint import load_checkpoint
 from modules.checkpoint import save_checkpoint
-from modules.datasets import as_is
 from modules.datasets import load_dataset
-from modules.files import check_writable
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
+# what decides how a training goes: saved with the model, and kept by --resume
+SETTINGS = ["epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
 
-def train_epoch(model, loader, loss_fn, optimizer, scheduler=None, amp=False):
-    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1].
 
-    Raises FloatingPointError, naming the batch, where a loss is not finite.
-    """
+def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
+    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
     # training mode: some kinds of layers, though none of LeNet's, behave differently in it
     model.train()
-    losses, num_correct = [], 0
+    total_loss, num_correct = 0, 0
 
-    # a progress bar over the batches, shown where there is a terminal to show it
+    # loop over the batches, with a progress bar on a terminal
     for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
-        # forward pass: make predictions, in bf16 if asked to, and compute the loss in fp32
+        # forward pass: make predictions and compute the loss, in bfloat16 with --amp
         with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
             log_probs = model(images)
-        loss = loss_fn(log_probs.float(), labels)
+            loss = loss_fn(log_probs, labels)
 
-        # zero the gradients, backpropagate, and update the weights
+        # zero the gradients, backpropagate, and update the parameters
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if scheduler:
-            scheduler.step()
+        scheduler.step()
 
-        # the loss is its batch's mean, and the last batch may be smaller than the others; detached,
-        # the number lets go of the computation that gradients would need
-        losses.append(loss.detach() * len(images))
+        # the loss is the mean over a batch, and the last batch may be smaller; detach(): do not
+        # keep the computation graph alive
+        total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
-    return mean_loss(losses, loader), num_correct.item() / len(loader.dataset)
+    # item() waits for the device: once an epoch, not once a batch
+    num_images = len(loader.dataset)
+    return total_loss.item() / num_images, num_correct.item() / num_images
 
 
 def evaluate(model, loader, loss_fn, amp=False):
-    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list.
-
-    Raises FloatingPointError, naming the batch, where a loss is not finite.
-    """
+    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
     model.eval()
-    losses, num_correct, predictions = [], 0, []
+    total_loss, num_correct, predictions = 0, 0, []
 
-    # no gradients: nothing is learned here
+    # turn off gradient tracking: nothing is learned here
     with torch.inference_mode():
         for images, labels in tqdm(loader, desc="evaluating", leave=False, disable=None):
             with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
                 log_probs = model(images)
+                loss = loss_fn(log_probs, labels)
             predicted = log_probs.argmax(dim=1)
-
-            losses.append(loss_fn(log_probs.float(), labels) * len(images))
+            total_loss += loss * len(images)
             num_correct += (predicted == labels).sum()
             predictions.append(predicted)
 
-    accuracy = num_correct.item() / len(loader.dataset)
-    return mean_loss(losses, loader), accuracy, torch.cat(predictions).tolist()
-
-
-def mean_loss(losses, loader):
-    """Return the mean loss per image, given the sum of each of the loader's batches."""
-    losses = torch.stack(losses)
-    broken = (~losses.isfinite()).nonzero()
-    if len(broken):
-        raise FloatingPointError(
-            f"batch {broken[0].item() + 1}: the loss is {losses[broken[0]].item()}"
-        )
-    return losses.sum().item() / len(loader.dataset)
+    num_images, predictions = len(loader.dataset), torch.cat(predictions).tolist()
+    return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
 def parse_arguments():
+    """Return the arguments and, with --resume, the checkpoint to resume from, else None."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
     add("-m", "--model", type=Path, default="output/model.pth", help="where the model goes")
     add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where the curves go")
-    add(
-        "--dataset",
-        choices=["auto", "kmnist", "printed"],
-        default="auto",
-        help="KMNIST, printed Hiragana, or the latter where KMNIST cannot be had",
-    )
+    add("-d", "--data", type=Path, default="data", help="dataset folder, filled by a download")
+    text = "auto is KMNIST, or printed Hiragana where it cannot be downloaded"
+    add("--dataset", choices=["auto", "kmnist", "printed"], default="auto", help=text)
     add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the images")
-    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images in a step")
-    add(
-        "-l",
-        "--lr",
-        type=cli.positive_float,
-        default=argparse.SUPPRESS,
-        help="learning rate of Adam, or its peak with --augment (default: 0.001, or 0.007)",
-    )
-    add("--val-split", type=cli.fraction, default=0.25, help="share of images to validate on")
-    add("--augment", action="store_true", help="warp the images anew each time, for more accuracy")
-    add("--amp", action="store_true", help="compute in bf16 where that does no harm, for speed")
-    add("--resume", action="store_true", help="go on from --model, with its settings")
+    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images per step")
+    text = "learning rate, the peak with --augment (default: 0.001, or 0.007 with --augment)"
+    add("-l", "--lr", type=cli.positive_float, default=argparse.SUPPRESS, help=text)
+    text = "fraction of the training images kept for validation"
+    add("--val-split", type=cli.fraction, default=0.25, help=text)
+    add("--augment", action="store_true", help="data augmentation and a learning-rate schedule")
+    add("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
+    add("--resume", action="store_true", help="resume the training of --model, with its settings")
     cli.add_shared_arguments(parser)
+
     args, checkpoint = parser.parse_args(), None
     if args.resume:
-        checkpoint = load_training(args.model)
-        settings = checkpoint["settings"] | {"dataset": checkpoint["dataset"]}
-        args = cli.parse_again(parser, settings, source=args.model)
-    vars(args).setdefault("lr", 7e-3 if args.augment else 1e-3)
+        checkpoint = load_checkpoint(args.model)
+        args = cli.parse_resumed(parser, args.model, checkpoint)
+    if "lr" not in args:
+        args.lr = 7e-3 if args.augment else 1e-3
+    cli.check_outputs(args.model, args.plot)
     return args, checkpoint
 
 
 def main():
     args, checkpoint = parse_arguments()
-    # find out now, not after the training, what cannot work
-    cli.check_device(args.device)
-    if args.amp:
-        cli.warn_of_slow_bf16(args.device)
-    check_writable(args.model, args.plot)
+    # denormals, numbers too small for full precision, slow a CPU down: count them as 0
+    torch.set_flush_denormal(True)
 
-    # torch draws the split, the first weights and the order of images from this one generator
+    # one random seed for the split, the initial weights, the order of the images and the warps
     generator = torch.manual_seed(args.seed)
 
+    # load the data, and move it to the device
     print("[INFO] loading the dataset...")
-    train_val_data, test_data, warning = load_dataset(args.dataset, args.data)
+    datasets = load_dataset(args.dataset, args.data)
+    train_val_data, test_data = (data.to(args.device) for data in datasets)
     classes = test_data.classes
-    if warning:
-        print(warning, file=sys.stderr)
 
-    # the images live where the network computes
-    train_val_data.to(args.device)
-    test_data.to(args.device)
+    # keep a fraction of the training images for validation
+    if args.val_split * len(train_val_data) < 1:
+        sys.exit("[ERROR] no image is left for validation: choose a larger --val-split")
+    fractions = [1 - args.val_split, args.val_split]
+    train_data, val_data = random_split(train_val_data, fractions, generator)
+    print(f"[INFO] {test_data.title}: {len(train_data)} images to train on, ", end="")
+    print(f"{len(val_data)} to validate on, {len(test_data)} to test on")
 
-    # set a part of the training images aside to validate on
-    num_val = round(len(train_val_data) * args.val_split)
-    num_train = len(train_val_data) - num_val
-    if not num_val or not num_train:
-        sys.exit(
-            f"[ERROR] {num_train} images to train on and {num_val} to validate on: "
-            "each needs one at least, choose another --val-split"
-        )
-    train_data, val_data = random_split(train_val_data, [num_train, num_val], generator)
-    print(
-        f"[INFO] {test_data.title}: {num_train} images to train on, {num_val} to validate on, "
-        f"{len(test_data)} to test on"
-    )
+    # the dataset returns whole batches, so there is nothing to collate
+    collate = warp_batch if args.augment else default_convert
+    train_loader = DataLoader(train_data, args.batch_size, shuffle=True, collate_fn=collate)
+    val_loader = DataLoader(val_data, args.batch_size, collate_fn=default_convert)
+    test_loader = DataLoader(test_data, args.batch_size, collate_fn=default_convert)
 
-    # the loaders hand the images out in batches, which the dataset makes, so as they are; those to
-    # train on come in a new order every epoch, and warped at random if asked to
-    train_loader = DataLoader(
-        train_data,
-        shuffle=True,
-        batch_size=args.batch_size,
-        collate_fn=warp_batch if args.augment else as_is,
-    )
-    val_loader = DataLoader(val_data, batch_size=args.batch_size, collate_fn=as_is)
-    test_loader = DataLoader(test_data, batch_size=args.batch_size, collate_fn=as_is)
-
-    # the network, the rule that updates its weights, and the loss to make small: the negative
-    # log-likelihood, minus the log-probability that the network gave to the right class
+    # the network, in the memory format that is fastest for convolutions, the optimizer, the loss
     model = LeNet(numChannels=1, classes=len(classes))
-    # the order of numbers in memory that convolutions are fastest with
-    model = model.to(args.device, memory_format=torch.channels_last)
+    model.to(args.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     loss_fn = NLLLoss()
 
-    # warped images take larger steps, which grow to the learning rate and then shrink to nothing
-    scheduler = None
+    # the learning rate is constant, or with --augment warms up and then decays to zero
     if args.augment:
         num_steps = args.epochs * len(train_loader)
         scheduler = OneCycleLR(optimizer, args.lr, total_steps=num_steps, pct_start=0.15)
+    else:
+        scheduler = ConstantLR(optimizer, factor=1)
 
+    # start from nothing, or from where the checkpoint was saved
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
-    plot_title = f"LeNet on {test_data.title}"
-    num_done = 0
     if checkpoint:
-        restore_training(args.model, checkpoint, train_val_data, model, optimizer)
-        history, num_done = checkpoint["history"], checkpoint["epochs"]
-        if scheduler:
-            scheduler.last_epoch = num_done * len(train_loader)
-        print(f"[INFO] {num_done} epochs are done already")
-        save_plot(args.plot, history, plot_title)
+        history = checkpoint["history"]
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        scheduler.load_state_dict(checkpoint["scheduler"])
+        torch.set_rng_state(checkpoint["random_state"])
 
     print(f"[INFO] training LeNet on {args.device}...")
-    cli.advise_if_stopped(args.model, num_done, args.epochs)
     start = time.perf_counter()
-    for epoch in range(num_done + 1, args.epochs + 1):
-        try:
-            train_loss, train_acc = train_epoch(
-                model, train_loader, loss_fn, optimizer, scheduler, args.amp
+    for epoch in range(len(history["train_loss"]) + 1, args.epochs + 1):
+        train_loss, train_acc = train_epoch(
+            model, train_loader, loss_fn, optimizer, scheduler, args.amp
+        )
+        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
+        if not math.isfinite(train_loss + val_loss):
+            sys.exit(
+                f"[ERROR] epoch {epoch}: the training loss is {train_loss}, the validation loss "
+                f"{val_loss}: try a smaller --lr"
             )
-            val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
-        except FloatingPointError as error:
-            sys.exit(f"[ERROR] epoch {epoch}, {error}: train with a smaller --lr than {args.lr}")
 
         history["train_loss"].append(train_loss)
         history["train_acc"].append(train_acc)
         history["val_loss"].append(val_loss)
         history["val_acc"].append(val_acc)
         print(f"[INFO] epoch {epoch}/{args.epochs}")
-        print(
-            f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, "
-            f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
-        )
+        print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, ", end="")
+        print(f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
 
-        # save what has been learned so far before anything else can go wrong
-        save_checkpoint(
-            args.model,
-            model,
-            optimizer,
-            history,
-            classes=classes,
-            dataset=test_data.name,
-            checksum=train_val_data.checksum(),
-            settings={name: getattr(args, name) for name in cli.SETTINGS},
-        )
-        cli.advise_if_stopped(args.model, epoch, args.epochs)
-        save_plot(args.plot, history, plot_title)
+        # save all that predict.py and --resume need, and draw the curves so far
+        checkpoint = {
+            "model": model.state_dict(),
+            "num_channels": 1,
+            "classes": classes,
+            "dataset": test_data.name,
+            "data": str(args.data.resolve()),
+            "epochs": epoch,
+            "history": history,
+            "settings": {name: getattr(args, name) for name in SETTINGS},
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "random_state": torch.get_rng_state(),
+        }
+        save_checkpoint(args.model, checkpoint)
+        save_plot(args.plot, history, f"LeNet on {test_data.title}")
     print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
     print(f"[INFO] saved {args.model} and {args.plot}")
 
-    print("[INFO] evaluating on the test images...")
+    # evaluate the network on images that it has never seen
+    print(f"[INFO] evaluating on the test images, {test_data.title}...")
     _, _, predictions = evaluate(model, test_loader, loss_fn, args.amp)
+    labels, numbers = test_data.targets.tolist(), range(len(classes))
     print(
         classification_report(
-            test_data.targets.tolist(),
-            predictions,
-            labels=range(len(classes)),
-            target_names=classes,
-            digits=4,
-            zero_division=0,
+            labels, predictions, labels=numbers, target_names=classes, digits=4, zero_division=0
         )
     )
-    if warning:
-        print(warning, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, on_interrupt="stopped: --resume goes on from the last finished epoch")
