@@ -1,8 +1,8 @@
 """Compare accuracies with the tutorial's: `python tests/benchmarks/accuracy.py DIR`.
 
-DIR is a folder for --data. Every way trains once with each seed, one after the other. Prints the
-mean accuracy on the test images, and the median of how many times faster than the tutorial's ten
-epochs, with the same seed, the training was.
+DIR is a folder for --data. Every way trains once with each seed, in a process of its own, one after
+the other. Prints the accuracies on the test images, their mean, and the median of how many times
+faster than the tutorial's ten epochs, with the same seed, the training was.
 """
 
 import argparse
@@ -15,51 +15,50 @@ from statistics import mean
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = 42, 0, 1
-TUTORIAL = "tutorial as written"
-WAYS = ["", *(f"--augment --epochs {n}" for n in (3, 4, 10, 30)), "--augment --amp --epochs 4"]
-# what runs the tutorial in a process of its own
-CODE = """
-import sys
-from pathlib import Path
-sys.path[:0] = [".", "tests"]
-from tutorial import Tutorial
-Tutorial(sys.argv[1], int(sys.argv[2])).run(10, Path(sys.argv[3]))
-"""
+WAYS = ["train.py", *(f"train.py --augment --epochs {n}" for n in (3, 4, 10, 30))]
 
 
-def train(way, root, seed, folder):
-    """Train in a process of its own; return the accuracy on the test images and the seconds."""
-    command = ["train.py", "-d", root, "--seed", str(seed), *way.split()]
-    command += ["-m", f"{folder}/model.pth", "-p", f"{folder}/plot.png"]
-    if way == TUTORIAL:
-        command = ["-c", CODE, root, str(seed), folder]
-    output = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    accuracy = re.search(r"accuracy +(\d\.\d+) +\d+$", output, re.M)[1]
-    return float(accuracy), float(re.search(r"trained in ([\d.]+) s", output)[1])
+def run(words, root=ROOT):
+    """Train in a process; return the accuracy on the test images, and the seconds of training."""
+    command = [sys.executable, *map(str, words)]
+    run = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+    accuracy = re.search(r"accuracy +(\d\.\d+) +\d+$", run.stdout, re.M)[1]
+    return float(accuracy), float(re.search(r"trained in ([\d.]+) s", run.stdout)[1])
+
+
+def run_tutorial(data, folder, epochs=10, seed=42):
+    return run(["tests/tutorial.py", data, seed, epochs, folder])
+
+
+def run_way(way, data, folder, seed=42, root=ROOT):
+    outputs = ["-m", f"{folder}/model.pth", "-p", f"{folder}/plot.png"]
+    return run([*way.split(), "-d", data, "--seed", seed, *outputs], root)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=lambda text: str(Path(text).resolve()))
-    root = parser.parse_args().data
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 0, 1])
+    parser.add_argument("--ways", nargs="+", default=WAYS, help="command lines of train.py")
+    args = parser.parse_args()
+    data = args.data.resolve()
 
-    ways = [TUTORIAL, *WAYS]
+    results = {way: [] for way in ["tutorial as written", *args.ways]}
     with tempfile.TemporaryDirectory() as folder:
-        rounds = [[train(way, root, seed, folder) for way in ways] for seed in SEEDS]
-    print(f"| seeds {SEEDS} | test accuracy | seconds | |")
+        for seed in args.seeds:
+            results["tutorial as written"].append(run_tutorial(data, folder, seed=seed))
+            for way in args.ways:
+                results[way].append(run_way(way, data, folder, seed))
+
+    print(f"| seeds {args.seeds} | test accuracy | seconds | times as fast |")
     print("| --- | --- | --- | --- |")
-    for way, results in zip(ways, zip(*rounds, strict=True), strict=True):
-        accuracies, seconds = zip(*results, strict=True)
-        ratio = median(tutorial[0][1] / s for tutorial, s in zip(rounds, seconds, strict=True))
-        title = TUTORIAL if way == TUTORIAL else f"`{f'train.py {way}'.strip()}`"
+    _, tutorial_seconds = zip(*results["tutorial as written"], strict=True)
+    for way, figures in results.items():
+        accuracies, seconds = zip(*figures, strict=True)
+        ratio = median(a / b for a, b in zip(tutorial_seconds, seconds, strict=True))
         each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
-        print(
-            f"| {title} | {100 * mean(accuracies):.2f} % ({each}) "
-            f"| {median(seconds):.1f} | {ratio:.1f} × |"
-        )
+        print(f"| `{way}` | {100 * mean(accuracies):.2f} % ({each}) ", end="")
+        print(f"| {median(seconds):.1f} | {ratio:.1f} × |")
 
 
 if __name__ == "__main__":
