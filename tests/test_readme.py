@@ -47,7 +47,8 @@ def test_flags_and_defaults_are_those_of_the_help(script, call_main):
 def test_every_flag_that_is_spoken_of_exists(call_main):
     helps = [call_main(script, "--help").stdout for script in ("train.py", "predict.py")]
     known = set(re.findall(r"--[a-z-]+", " ".join(helps)))
-    spoken_of = re.findall(r"(?<=[` ])--[a-z-]+", " ".join(re.findall(r"`[^`\n]*`", README)))
+    commands = [text for text in re.findall(r"`[^`\n]*`", README) if "benchmarks/" not in text]
+    spoken_of = re.findall(r"(?<=[` ])--[a-z-]+", " ".join(commands))
     assert set(spoken_of) <= known
 
 
