@@ -11,6 +11,11 @@ from torch.nn.functional import interpolate
 
 from modules.augment import warp
 
+# of OpenCV's releases, those before 5.0 and those from 5.1 on have no Hiragana
+if not cv2.__version__.startswith("5.0."):
+    raise ImportError(f"OpenCV 5.0, which can write Hiragana: this is {cv2.__version__}")
+FONT = cv2.FontFace("uni")
+
 # pixels: the sides of an image, of the canvas to draw a character on, and of the character
 SIDE, CANVAS, CHARACTER = 28, 90, 64
 
@@ -41,7 +46,7 @@ def draw_glyphs(characters):
     glyphs = []
     for character in characters:
         canvas = np.zeros((CANVAS, CANVAS), np.uint8)
-        cv2.putText(canvas, character, (13, 70), 255, cv2.FontFace("uni"), size=CHARACTER)
+        cv2.putText(canvas, character, (13, 70), 255, FONT, size=CHARACTER)
         lines = cv2.ximgproc.thinning(cv2.compare(canvas, 127, cv2.CMP_GT))
         x, y, width, height = cv2.boundingRect(lines)
         to_middle = (CANVAS - height) // 2 - y, (CANVAS - width) // 2 - x

@@ -14,6 +14,8 @@ from modules import cli
 try:
     import cv2
     import imutils
+
+    from modules.printed import FONT
 except ImportError as error:
     cli.exit_without_library(error)
 
@@ -63,7 +65,7 @@ def enlarge(image, width):
 
 def write(card, text, start, size, color):
     """Write a line of text, its left end on the point `start`, size in pixels."""
-    cv2.putText(card, text, start, color, cv2.FontFace("sans"), size=size, weight=500)
+    cv2.putText(card, text, start, color, FONT, size=size)
 
 
 def save_montage(path, cards):

@@ -263,7 +263,7 @@ def test_printed_hiragana():
 
 WITHOUT_OPENCV = """
 import sys
-sys.modules["cv2"] = None
+{fault}
 from modules import cli
 import train
 train.main()
@@ -275,10 +275,15 @@ import predict
 """
 
 
-def test_training_on_kmnist_needs_no_opencv(data, tmp_path):
+@pytest.mark.parametrize(
+    "fault",
+    ['sys.modules["cv2"] = None', 'import cv2; cv2.__version__ = "5.1.0"'],
+    ids=["missing", "without Hiragana"],
+)
+def test_training_on_kmnist_needs_no_opencv(fault, data, tmp_path):
     """Everything else says in one line what to install."""
     words = ["-d", data, "-e", "1", "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
-    command = [sys.executable, "-c", WITHOUT_OPENCV, *words]
+    command = [sys.executable, "-c", WITHOUT_OPENCV.format(fault=fault), *words]
     run = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert run.returncode == 1
     assert "accuracy" in run.stdout

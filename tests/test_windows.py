@@ -27,6 +27,8 @@ def screen():
             pytest.skip(f"{program} is not installed")
     ours, theirs = os.pipe()
     command = ["Xvfb", "-displayfd", str(theirs), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
+    # a server that resets when its last client leaves may turn away the next one
+    command += ["-noreset"]
     with subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL) as server:
         os.close(theirs)
         with os.fdopen(ours) as numbers:
@@ -43,8 +45,17 @@ class Person:
         found = wait_for(lambda: self.xdotool("search", "--onlyvisible", "--name", f"^{title}$"))
         self.window = self.display.create_resource_object("window", int(found))
         # keys that come before it has been drawn are lost
-        wait_for(lambda: self.picture().any())
+        wait_for(self.is_drawn)
+
+    def is_drawn(self):
         time.sleep(0.2)
+        if not self.picture().any():
+            # without a window manager, Qt now and then misses that its window is on the screen
+            self.window.unmap()
+            self.window.map()
+            self.display.sync()
+            time.sleep(0.5)
+        return self.picture().any()
 
     def xdotool(self, *words):
         command = ["xdotool", *map(str, words)]
