@@ -29,48 +29,56 @@ def predict(model, images, device):
     return torch.cat(log_probs).exp().cpu()
 
 
-def best_classes(probabilities, classes):
-    """Return the three most probable classes, pairs of a name, `き (ki)`, and a probability."""
-    best, labels = probabilities.topk(3)
-    return [
-        (label_text(classes[label]), probability)
-        for probability, label in zip(best.tolist(), labels.tolist(), strict=True)
-    ]
+def describe(probabilities, classes):
+    """Return two texts: the predicted class, `き (ki) 76.1 %`, and the second if it has 10 %."""
+    best, labels = probabilities.topk(2)
+    prediction, second = (
+        f"{label_text(classes[label])} {100 * probability:.1f} %"
+        for probability, label in zip(best, labels, strict=True)
+    )
+    return prediction, f"or {second}" if best[1] >= 0.1 else ""
 
 
-def describe(best):
-    """Return the prediction as text, and the second most probable class if it has 10 % or more."""
-    prediction, second, _ = (f"{name} {100 * probability:.1f} %" for name, probability in best)
-    return prediction, f"or {second}" if best[1][1] >= 0.1 else ""
-
-
-def choose_test_images(model, test_data, args):
-    """Return the indices of random test images or, with --mistakes, of misclassified ones."""
+def predict_test_images(model, test_data, args):
+    """Yield what to print and what to show on a card, for random or for misclassified images."""
     num_images = len(test_data)
-    if not args.mistakes:
-        rng = np.random.default_rng(args.seed)
-        return rng.choice(num_images, size=min(args.num, num_images), replace=False)
+    num_chosen = num_images if args.mistakes else min(args.num, num_images)
+    chosen = np.random.default_rng(args.seed).choice(num_images, num_chosen, replace=False)
+    images, labels = test_data.data[chosen], test_data.targets[chosen]
 
-    confidences, predicted = predict(model, test_data.data, args.device).max(dim=1)
-    wrong = (predicted != test_data.targets).nonzero().flatten()
-    print(f"[INFO] {len(wrong)} of {num_images} test images misclassified, ", end="")
-    print(f"accuracy {100 * (1 - len(wrong) / num_images):.2f} %")
-    # the most confident first
-    return wrong[confidences[wrong].argsort(descending=True)][: args.num]
+    probabilities = predict(model, images, args.device)
+    confidences, predicted = probabilities.max(dim=1)
+    wrong = (predicted != labels).nonzero().flatten()
+    print(f"[INFO] {len(wrong)} of {num_chosen} test images misclassified, ", end="")
+    print(f"accuracy {100 * (1 - len(wrong) / num_chosen):.2f} %")
+
+    # of the misclassified images, the most confident first
+    order = range(num_chosen)
+    if args.mistakes:
+        order = wrong[confidences[wrong].argsort(descending=True)][: args.num]
+    for i in order:
+        truth = label_text(test_data.classes[labels[i]])
+        prediction, second = describe(probabilities[i], test_data.classes)
+        lines = [(prediction, viewer.GREEN), (second, viewer.GREY)]
+        if predicted[i] != labels[i]:
+            lines = [(prediction, viewer.RED), (f"true: {truth}", viewer.RED), lines[1]]
+        text = f"ground truth label: {truth}, predicted label: {prediction} {second}"
+        yield text, images[i].numpy(), lines, None
 
 
-def load_pictures(paths, failed):
-    """Yield the path of each picture, the picture, and the 28×28 image of its character.
-
-    Prints a line for each path that gives none, and appends it to the list `failed`.
-    """
-    for path in find_pictures(paths):
+def predict_pictures(classify, paths, failed):
+    """Yield the same for the user's own pictures; append each that cannot be used to `failed`."""
+    for path in paths:
         try:
             picture = read_picture(path)
-            yield path, picture, to_kmnist(picture)
+            image = to_kmnist(picture)
         except ValueError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             failed.append(path)
+            continue
+        prediction, second = classify(image)
+        lines = [(prediction, viewer.WHITE), (second, viewer.GREY)]
+        yield f"{path}: predicted label: {prediction} {second}", image, lines, picture
 
 
 def parse_arguments():
@@ -106,7 +114,7 @@ def main():
     model.to(args.device)
 
     def classify(image):
-        return best_classes(predict(model, image[np.newaxis], args.device)[0], classes)
+        return describe(predict(model, image[np.newaxis], args.device)[0], classes)
 
     if args.draw:
         if args.no_display or not viewer.has_screen():
@@ -114,32 +122,24 @@ def main():
         viewer.draw(classify, args.output.parent)
         return
 
-    # choose images, predict their classes, and draw a card of each
-    cards, failed, num_wrong = [], [], 0
+    # choose images, and predict their classes
+    failed = []
     if "image" in args:
-        if args.output.resolve() in [path.resolve() for path in find_pictures(args.image)]:
+        paths = find_pictures(args.image)
+        if args.output.resolve() in [path.resolve() for path in paths]:
             sys.exit(f"[ERROR] {args.output} is one of your pictures: choose another --output")
-        for path, picture, image in load_pictures(args.image, failed):
-            prediction, second = describe(classify(image))
-            print(f"[INFO] {path}: predicted label: {prediction} {second}".rstrip())
-            if len(cards) < viewer.MAX_CARDS:
-                cards.append(viewer.annotate(image, prediction, second, picture=picture))
+        predictions = predict_pictures(classify, paths, failed)
     else:
         root = args.data if "data" in args else checkpoint["data"]
         test_data = load_test_images(checkpoint["dataset"], root)
-        chosen = choose_test_images(model, test_data, args)
-        for i in chosen:
-            image, truth = test_data.data[i].numpy(), label_text(classes[test_data.targets[i]])
-            best = classify(image)
-            prediction, second = describe(best)
-            line = f"ground truth label: {truth}, predicted label: {prediction} {second}"
-            print(f"[INFO] {line}".rstrip())
-            wrong_truth = "" if best[0][0] == truth else truth
-            num_wrong += bool(wrong_truth)
-            if len(cards) < viewer.MAX_CARDS:
-                cards.append(viewer.annotate(image, prediction, second, wrong_truth))
-        if not args.mistakes:
-            print(f"[INFO] {num_wrong} of {len(chosen)} test images misclassified")
+        predictions = predict_test_images(model, test_data, args)
+
+    # print the predictions, and draw a card of each
+    cards = []
+    for text, *card in predictions:
+        print(f"[INFO] {text}".rstrip())
+        if len(cards) < viewer.MAX_CARDS:
+            cards.append(viewer.annotate(*card))
 
     # present the cards: in a montage and, where there is a screen, in a window
     if cards:

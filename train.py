@@ -168,10 +168,7 @@ def main():
         )
         val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
         if not math.isfinite(train_loss + val_loss):
-            sys.exit(
-                f"[ERROR] epoch {epoch}: the training loss is {train_loss}, the validation loss "
-                f"{val_loss}: try a smaller --lr"
-            )
+            sys.exit(f"[ERROR] epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
         history["train_loss"].append(train_loss)
         history["train_acc"].append(train_acc)

@@ -1,4 +1,4 @@
-"""Checked flags, and errors in one line; none of it is about learning."""
+"""What both command lines share: checked flags, and errors in one line; not about learning."""
 
 import argparse
 import math
@@ -26,7 +26,6 @@ def number(convert, low, high):
 positive_int = number(int, 0, 2**31)
 positive_float = number(float, 0, math.inf)
 fraction = number(float, 0, 1)
-seed = number(int, -1, 2**32)
 
 
 def png_path(text):
@@ -38,12 +37,11 @@ def png_path(text):
 def device(name):
     """Return the torch.device `name`; `auto` is the accelerator if there is one, else the CPU.
 
-    Raises SystemExit with one line if this machine has no such device.
+    Raises ArgumentTypeError, or SystemExit with one line if this machine has no such device.
     """
     if name == "auto":
-        name = (
-            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        )
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -61,7 +59,7 @@ def add_shared_arguments(parser):
     """Add the flags that train.py and predict.py have in common."""
     help_text = "cpu, cuda, cuda:1, mps; auto is the accelerator if there is one, else cpu"
     parser.add_argument("--device", metavar="NAME", type=device, default="auto", help=help_text)
-    parser.add_argument("--seed", type=seed, default=42, help="random seed")
+    parser.add_argument("--seed", type=number(int, -1, 2**32), default=42, help="random seed")
 
 
 def parse_resumed(parser, path, checkpoint):
@@ -69,7 +67,7 @@ def parse_resumed(parser, path, checkpoint):
 
     Raises SystemExit with one line if the checkpoint cannot be resumed, or not with these flags.
     """
-    if "scheduler" not in checkpoint:
+    if "settings" not in checkpoint:
         sys.exit(f"[ERROR] {path} has no state of a training: start over without --resume")
     settings = checkpoint["settings"] | {"dataset": checkpoint["dataset"]}
     parser.set_defaults(**settings, data=checkpoint["data"])

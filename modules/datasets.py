@@ -1,4 +1,4 @@
-"""KMNIST or printed Hiragana, in whole batches; what follows load_dataset() is not learning."""
+"""KMNIST or printed Hiragana in whole batches; after load_dataset(), nothing is about learning."""
 
 import gzip
 import socket
@@ -75,9 +75,9 @@ class PrintedHiragana(KMNIST):
         # drawing needs OpenCV, training on KMNIST does not
         from modules.printed import draw_images
 
+        datasets.VisionDataset.__init__(self, transform=ToTensor())
         num_images, seed = (60_000, 0) if train else (10_000, 1)
         images, labels = draw_images("".join(HIRAGANA.values()), num_images, seed)
-        datasets.VisionDataset.__init__(self, transform=ToTensor())
         self.data, self.targets = torch.from_numpy(images), torch.from_numpy(labels)
 
 
@@ -104,7 +104,7 @@ def load_test_images(name, root):
 
 def label_text(class_name):
     """Return a class name with its modern character: `き (ki)`."""
-    return f"{HIRAGANA[class_name]} ({class_name})" if class_name in HIRAGANA else class_name
+    return f"{HIRAGANA.get(class_name, '?')} ({class_name})"
 
 
 def read_file(path, shape=()):
@@ -117,15 +117,15 @@ def read_file(path, shape=()):
         path = path.with_name(f"{path.name}.gz")
     if not path.exists():
         download(path)
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         header = np.frombuffer(content, ">u4", count=2 + len(shape))
         values = np.frombuffer(content, np.uint8, offset=header.nbytes).reshape(-1, *shape)
-        if header.tolist() != [2049 + len(shape), len(values), *shape]:
+        if header.tolist() != [2049 + len(shape), len(values), *shape] or len(values) == 0:
             raise ValueError("the header does not fit")
-        if len(values) == 0 or (not shape and values.max() >= len(HIRAGANA)):
-            raise ValueError("no images, or too many classes")
+        if not shape and values.max() >= len(HIRAGANA):
+            raise ValueError("too many classes")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
         sys.exit(
             f"[ERROR] {path} is damaged, or not of 28×28 images in ten classes: remove it to have "
@@ -144,11 +144,12 @@ def download(path):
     for mirror in MIRRORS:
         if mirror in failed_mirrors:
             continue
-        url = mirror + path.name
-        print(f"[INFO] downloading {url}...")
+        print(f"[INFO] downloading {mirror}{path.name}...")
         try:
             # this verifies the checksum before it moves the file into place
-            download_url_to_file(url, path, SHA256[path.stem], progress=sys.stderr.isatty())
+            download_url_to_file(
+                mirror + path.name, path, SHA256[path.stem], progress=sys.stderr.isatty()
+            )
             return
         # a server can fail in many ways
         except Exception as error:

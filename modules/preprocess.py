@@ -1,6 +1,6 @@
-"""A user's picture of a character, brought to the form of KMNIST's images.
+"""Your own picture of a character as an image like KMNIST's; not about learning.
 
-These are 28×28 pixels, white on black, and the character just fits in.
+KMNIST's images are 28×28 pixels, white ink on black, and the character just fits in.
 """
 
 import warnings
@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 
-# pixels: the side of an image, the width of KMNIST's strokes, the longest side that is looked at
+# pixels: the side of an image, the width of KMNIST's strokes, the longest side to search for ink
 SIDE, STROKE, LONGEST = 28, 2, 400
 # ink differs from the paper by more than this, of 255
 CONTRAST = 20
-# the files in a folder that are taken for pictures
+# the files that are taken for pictures if --image names their folder
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
-# refuse pictures of more than 89 million pixels, of which Pillow only warns
+# refuse pictures of more than 89 million pixels, for which Pillow only warns
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -31,53 +31,34 @@ def find_pictures(paths):
 
 
 def read_picture(path):
-    """Return the picture in a file, upright, white where it is transparent: (H, W, 3) uint8, BGR.
+    """Return the picture in a file, upright, white where it is transparent: an RGB Pillow image.
 
-    Raises ValueError, in words, if there is none.
+    Raises ValueError if the file is not a picture.
     """
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode == "I;16":
-                # Pillow's convert() would clip 16 bits, not scale them
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            picture = picture.convert("RGBA")
+            picture = ImageOps.exif_transpose(file).convert("RGBA")
     # Pillow reports a damaged file in many ways
     except Exception as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise ValueError(f"cannot be read as a picture ({reason})") from error
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
-    return cv2.cvtColor(np.asarray(paper), cv2.COLOR_RGBA2BGR)
-
-
-def resize(image, longest):
-    """Return the image with its longest side of that many pixels."""
-    scale = longest / max(image.shape[:2])
-    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=interpolation)
-
-
-def center(image, side, color=0):
-    """Return the image in the middle of a square with that side, in pixels."""
-    rows, columns = side - image.shape[0], side - image.shape[1]
-    borders = rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
-    return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=color)
+    return paper.convert("RGB")
 
 
 def to_kmnist(picture):
-    """Return the character in a picture as KMNIST would have it, (28, 28) uint8.
+    """Return the character in a picture as an image like KMNIST's, (28, 28) uint8.
 
-    picture: (H, W) grey or (H, W, 3) BGR, uint8; dark on light or light on dark, in uneven light if
-    need be. Raises ValueError, in words, if there is no character.
+    picture: a Pillow image, dark on light or light on dark, in even or uneven light. Raises
+    ValueError if there is no character in it.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-    if max(grey.shape) > LONGEST:
-        grey = resize(grey, LONGEST)
+    grey = picture.convert("L")
+    grey.thumbnail((LONGEST, LONGEST))
+    grey = np.asarray(grey)
 
     # the paper is the median over a wide neighbourhood, mirrored at the edges; ink is what differs
-    # from it, to the side where more does
+    # from it, darker or lighter, whichever is more
     half = min(grey.shape) // 4
     mirrored = cv2.copyMakeBorder(grey, half, half, half, half, cv2.BORDER_REFLECT)
     paper = cv2.medianBlur(mirrored, 2 * half + 1)[half:, half:][: len(grey), : len(grey[0])]
@@ -88,7 +69,7 @@ def to_kmnist(picture):
         raise ValueError("nothing stands out from its background")
     _, mask = cv2.threshold(ink.clip(0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
 
-    # leave out specks and, in a photograph, what comes in from the edges: a shadow, or the table
+    # leave out specks and, in a photograph, what reaches its edges: a shadow, or the table
     _, components, stats, _ = cv2.connectedComponentsWithStats(mask)
     left, top, width, height, area = stats[1:].T
     is_inside = (left > 0) & (left + width < len(grey[0])) & (top > 0) & (top + height < len(grey))
@@ -98,11 +79,11 @@ def to_kmnist(picture):
     large = 1 + np.flatnonzero(area > 0.03 * area.max())
     mask = 255 * np.isin(components, large).astype(np.uint8)
 
-    # thicken a fine pen's strokes, which would fade at 28×28; across a stroke, the mean distance
-    # from its edges is a quarter of its width
+    # thicken the strokes of a fine pen, which would fade at 28×28; across a stroke, the mean
+    # distance from its edges is a quarter of its width
     x, y, width, height = cv2.boundingRect(mask)
     stroke = 4 * cv2.distanceTransform(mask, cv2.DIST_L2, 5)[mask > 0].mean()
     missing = max(0, round(STROKE / SIDE * max(width, height) - stroke))
     pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (missing + 1, missing + 1))
-    mask = cv2.dilate(mask, pen)
-    return center(resize(mask[y : y + height, x : x + width], SIDE), SIDE)
+    character = Image.fromarray(cv2.dilate(mask, pen)[y : y + height, x : x + width])
+    return np.array(ImageOps.pad(character, (SIDE, SIDE)))

@@ -1,4 +1,4 @@
-"""Cards with predictions, their montage, windows to show and to draw: nothing about learning."""
+"""Cards with predictions, their montage, and the windows; not about learning."""
 
 import math
 import os
@@ -8,64 +8,52 @@ from contextlib import suppress
 from itertools import count
 
 import numpy as np
+from PIL import Image
+from PIL import ImageOps
 
 from modules import cli
 
+# keep Qt, which draws OpenCV's windows on Linux, from warning about fonts that are not needed
+os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
 try:
     import cv2
     import imutils
 
+    from modules.preprocess import to_kmnist
     from modules.printed import FONT
 except ImportError as error:
     cli.exit_without_library(error)
 
-from modules.preprocess import center
-from modules.preprocess import resize
-from modules.preprocess import to_kmnist
-
 # colours in OpenCV's order: blue, green, red
 GREEN, RED, WHITE, GREY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (170, 170, 170)
-CARD = (48, 44, 40)
-# pixels: 392 makes every pixel of a 28×28 image a square of 14×14
+BACKGROUND = (48, 44, 40)
+# pixels: 392 makes every pixel of a 28×28 image a square of 14×14; the text is below it
 IMAGE, MARGIN, TEXT = 392, 14, 134
+# the canvas to draw on, as high as a card, and the width of a stroke, in pixels
+CANVAS, PEN = MARGIN + IMAGE + TEXT, 30
 # more cards are too many to look at, and take too much memory
 MAX_CARDS = 200
-# pixels of the window to draw in: where to draw, the width of a stroke, and what is beside it
-CANVAS, PEN, PANEL = 560, 30, 320
 
 
-def annotate(image, prediction, second, truth=None, picture=None):
-    """Return a card: the image enlarged, and the prediction under it.
+def annotate(image, lines, picture=None):
+    """Return a card: the image enlarged, and lines of text below it.
 
-    image: (28, 28) uint8; prediction and second: lines of text; truth: the right class if the
-    prediction is wrong, "" if it is right, None if nobody knows; picture: the user's own, (H, W, 3)
-    uint8, BGR, which goes beside the image. Returns (540, 420, 3) uint8, BGR, or (540, 882, 3)
-    with `picture`.
+    image: (28, 28) uint8; lines: up to three pairs of a text and a colour; picture: the user's own,
+    a Pillow image, to show beside it. Returns (540, 420, 3) uint8, BGR, or (540, 882, 3) with
+    `picture`.
     """
-    shown, side = cv2.cvtColor(enlarge(image, IMAGE), cv2.COLOR_GRAY2BGR), MARGIN
+    shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    shown, side = imutils.resize(shown, width=IMAGE, inter=cv2.INTER_NEAREST), MARGIN
     if picture is not None:
-        gap = np.full((IMAGE, MARGIN, 3), CARD, np.uint8)
-        shown = np.hstack([center(resize(picture, IMAGE), IMAGE, CARD), gap, shown])
-        side = 3 * MARGIN
+        picture = np.asarray(ImageOps.pad(picture, (IMAGE, IMAGE), color=BACKGROUND[::-1]))
+        gap = np.full((IMAGE, MARGIN, 3), BACKGROUND, np.uint8)
+        shown, side = np.hstack([picture[..., ::-1], gap, shown]), 3 * MARGIN
     borders = MARGIN, TEXT, side, side
-    card = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=CARD)
-
-    color = WHITE if truth is None else RED if truth else GREEN
-    lines = [(prediction, 40, color), (second, 32, GREY)]
-    if truth:
-        lines.insert(1, (f"true: {truth}", 32, RED))
-    for number, (text, size, color) in enumerate(lines):
-        write(card, text, (side + 4, MARGIN + IMAGE + 42 + 39 * number), size, color)
+    card = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
+    for number, (text, color) in enumerate(lines):
+        start = side + 4, MARGIN + IMAGE + 42 + 39 * number
+        cv2.putText(card, text, start, color, FONT, size=32 if number else 40)
     return card
-
-
-def enlarge(image, width):
-    return imutils.resize(image, width=width, inter=cv2.INTER_NEAREST)
-
-
-def write(card, text, start, size, color):
-    """Write a line of text, its left end on the point `start`, size in pixels."""
-    cv2.putText(card, text, start, color, FONT, size=size)
 
 
 def save_montage(path, cards):
@@ -74,9 +62,9 @@ def save_montage(path, cards):
     rows = math.ceil(len(cards) / (5 if width < 600 else 3))
     columns = math.ceil(len(cards) / rows)
     # empty cards complete the last row
-    cards = cards + [np.full_like(cards[0], CARD)] * (rows * columns - len(cards))
+    cards = cards + [np.full_like(cards[0], BACKGROUND)] * (rows * columns - len(cards))
     (montage,) = imutils.build_montages(cards, (width // 2, height // 2), (columns, rows))
-    path.write_bytes(cv2.imencode(".png", montage)[1])
+    Image.fromarray(montage[..., ::-1]).save(path)
 
 
 def has_screen():
@@ -89,12 +77,6 @@ def has_screen():
         return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
     except subprocess.TimeoutExpired:
         return False
-
-
-def open_window(title):
-    # keep Qt from warning about fonts, which are not needed, and from adding a toolbar
-    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-    cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 
 
 def wait_for_key(title, picture):
@@ -120,7 +102,8 @@ def show(cards):
         print("[INFO] no screen can be reached: open the montage to see the predictions")
         return
     print("[INFO] press any key in the window for the next prediction, q to quit...")
-    open_window("Prediction")
+    # without Qt's toolbar
+    cv2.namedWindow("Prediction", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
     for card in cards:
         while not (key := wait_for_key("Prediction", card)):
             pass
@@ -129,16 +112,17 @@ def show(cards):
 
 
 def draw(classify, folder):
-    """Let the user draw with the mouse; show and print the best classes after every stroke.
+    """Let the user draw with the mouse; show and print the prediction after every stroke.
 
-    classify: a function from an image, (28, 28) uint8, to pairs of a name and a probability.
+    classify: a function from an image, (28, 28) uint8, to two texts, the best and the second class.
     The key s saves the drawing in `folder`, c clears it, q quits.
     """
     canvas, last_point = np.zeros((CANVAS, CANVAS), np.uint8), None
-    panel = make_panel("draw on the black")
+    keys = "c clear  s save  q quit", GREY
+    card = empty = annotate(canvas[:28, :28], [("draw a character", WHITE), ("", GREY), keys])
 
     def on_mouse(event, x, y, flags, _):
-        nonlocal last_point, panel
+        nonlocal last_point, card
         is_down = event == cv2.EVENT_LBUTTONDOWN or flags & cv2.EVENT_FLAG_LBUTTON
         if is_down and event != cv2.EVENT_LBUTTONUP:
             cv2.line(canvas, last_point or (x, y), (x, y), 255, PEN, cv2.LINE_AA)
@@ -147,37 +131,21 @@ def draw(classify, folder):
             # the stroke ends, even if the button was released outside the window
             last_point = None
             with suppress(ValueError):
-                image = to_kmnist(canvas)
-                best = [(f"{name} {100 * p:.1f} %", p) for name, p in classify(image)]
-                print(f"[INFO] drawn: {', '.join(text for text, _ in best)}")
-                panel = make_panel("", image, best)
+                image = to_kmnist(Image.fromarray(canvas))
+                prediction, second = classify(image)
+                print(f"[INFO] predicted label: {prediction} {second}".rstrip())
+                card = annotate(image, [(prediction, WHITE), (second, GREY), keys])
 
-    open_window("Draw")
+    cv2.namedWindow("Draw", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
     cv2.setMouseCallback("Draw", on_mouse)
     key = ""
     while key != "q":
         shown = cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR)
-        key = wait_for_key("Draw", np.hstack([shown, panel]))
+        key = wait_for_key("Draw", np.hstack([shown, card]))
         if key == "c":
-            canvas[:] = 0
-            panel = make_panel("draw on the black")
+            canvas[:], card = 0, empty
         if key == "s":
             paths = (folder / f"drawing-{number}.png" for number in count(1))
             path = next(path for path in paths if not path.exists())
-            path.write_bytes(cv2.imencode(".png", canvas)[1])
+            Image.fromarray(canvas).save(path)
             print(f"[INFO] saved {path}")
-
-
-def make_panel(text, image=None, best=()):
-    """Return what stands beside the canvas: the image that the network sees, the best classes."""
-    panel = np.full((CANVAS, PANEL, 3), CARD, np.uint8)
-    write(panel, text, (20, 60), 28, WHITE)
-    if image is not None:
-        panel[20:216, 20:216] = enlarge(image, 196)[..., np.newaxis]
-    for number, (line, probability) in enumerate(best):
-        top, color = 240 + 80 * number, GREY if number else GREEN
-        write(panel, line, (20, top + 30), 32, color)
-        end = 20 + round((PANEL - 40) * probability)
-        cv2.rectangle(panel, (20, top + 42), (end, top + 56), color, cv2.FILLED)
-    write(panel, "c clear   s save   q quit", (20, CANVAS - 24), 22, GREY)
-    return panel

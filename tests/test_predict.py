@@ -42,7 +42,7 @@ def test_without_a_screen_all_is_printed_and_the_montage_named(predicted):
     truths, predictions, _ = label_lines(run.stdout)
     assert len(truths) == 37
     wrong = sum(truth != prediction for truth, prediction in zip(truths, predictions, strict=True))
-    assert f"[INFO] {wrong} of 37 test images misclassified\n" in run.stdout
+    assert f"[INFO] {wrong} of 37 test images misclassified, accuracy " in run.stdout
     assert f"[INFO] saved {montage}" in run.stdout
     assert "no screen" in run.stdout
     assert run.stderr == ""
