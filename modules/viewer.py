@@ -119,7 +119,7 @@ def draw(classify, folder):
     """
     canvas, last_point = np.zeros((CANVAS, CANVAS), np.uint8), None
     keys = "c clear  s save  q quit", GREY
-    card = empty = annotate(canvas[:28, :28], [("draw a character", WHITE), ("", GREY), keys])
+    card = empty = annotate(canvas[:28, :28], [("draw on the left", WHITE), ("", GREY), keys])
 
     def on_mouse(event, x, y, flags, _):
         nonlocal last_point, card

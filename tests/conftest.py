@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from idx import idx_bytes
+from idx import write_dataset
 
 from modules import cli
 from modules.datasets import HIRAGANA
@@ -136,16 +135,6 @@ def call_main(monkeypatch, capsys):
     return call
 
 
-def write_dataset(root, **splits):
-    """Write KMNIST's files into a folder for --data; splits: train and t10k, (images, labels)."""
-    raw = root / "KMNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for split, (images, labels) in splits.items():
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
-    return raw
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A folder for --data with 1,200 images to train on and 300 to test on."""
@@ -155,6 +144,14 @@ def data(tmp_path_factory):
         root, train=draw_images(characters, 1200, seed=0), t10k=draw_images(characters, 300, seed=1)
     )
     return root
+
+
+@pytest.fixture
+def paths(data, tmp_path):
+    """The flags that say where everything is; results go to tmp_path / "out"."""
+    out = tmp_path / "out"
+    out.mkdir()
+    return ["-d", data, "-m", out / "m.pth", "-p", out / "p.png"]
 
 
 @pytest.fixture(scope="session")

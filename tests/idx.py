@@ -9,6 +9,16 @@ def idx_bytes(values):
     return header.tobytes() + values.tobytes()
 
 
+def write_dataset(root, **splits):
+    """Write KMNIST's files into a folder for --data; splits: train and t10k, (images, labels)."""
+    raw = root / "KMNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for split, (images, labels) in splits.items():
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
+    return raw
+
+
 def read_idx(path):
     """Return the uint8 array that an IDX file holds."""
     content = path.read_bytes()

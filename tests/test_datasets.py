@@ -21,8 +21,8 @@ from conftest import ROOT
 from conftest import assert_one_line
 from conftest import environment
 from conftest import run_script
-from conftest import write_dataset
 from idx import idx_bytes
+from idx import write_dataset
 
 from modules import datasets
 from modules.printed import draw_images

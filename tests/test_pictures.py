@@ -1,8 +1,7 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
 import re
-import struct
-import zlib
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import pytest
 from conftest import REAL_KMNIST
 from conftest import assert_one_line
 from conftest import run_script
+from PIL import Image
 from test_train import CLASSES
 from test_train import log_probs_of
 from test_train import read_split
@@ -122,34 +122,19 @@ def test_what_comes_in_from_the_edges_is_not_the_character(light, look_at):
 
 
 def test_photograph_is_turned_as_the_camera_was(look_at):
-    # what EXIF says in one entry: orientation 6, turn it a quarter to the right
-    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0)
-    lying = cv2.rotate(character(), cv2.ROTATE_90_COUNTERCLOCKWISE)
-    jpeg = cv2.imencode(".jpg", lying)[1].tobytes()
-    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-    _, turned = look_at({"photograph.jpg": jpeg[:2] + segment + jpeg[2:]})
+    lying, exif, jpeg = Image.fromarray(np.rot90(character())), Image.Exif(), BytesIO()
+    # orientation 6: turn it a quarter to the right
+    exif[0x112] = 6
+    lying.save(jpeg, "jpeg", exif=exif)
+    _, turned = look_at({"photograph.jpg": jpeg.getvalue()})
     _, upright = look_at({"upright.png": png(character())})
     assert np.abs(turned.astype(int) - upright).mean() < 3
-
-
-def claim(width, height):
-    """Return a PNG file that claims a size, and holds next to nothing."""
-
-    def chunk(kind, body):
-        check = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + check
-
-    header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0))
-    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b"")
 
 
 BAD_PICTURES = {
     "text.png": b"hello\n",
     "empty.png": b"",
-    "20000x20000.png": claim(20000, 20000),
-    "10000x10000.png": claim(10000, 10000),
-    "lie.png": claim(5000, 5000),
+    "10000x10000.png": png(np.zeros((10_000, 10_000), np.uint8)),
     "cut.jpg": cv2.imencode(".jpg", character())[1].tobytes()[:300],
     "1x1.png": png(np.zeros((1, 1), np.uint8)),
     "narrow.png": png(np.zeros((2, 900), np.uint8)),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import run_process
 from conftest import run_script
-from conftest import write_dataset
+from idx import write_dataset
 from test_train import log_probs_of
 from test_train import read_split
 from torchvision.datasets import KMNIST

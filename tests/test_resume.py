@@ -18,13 +18,6 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such s
 
 
 @pytest.fixture
-def paths(data, tmp_path):
-    """Give the flags that say where everything is; results go to tmp_path / "out"."""
-    (tmp_path / "out").mkdir()
-    return ["-d", data, "-m", tmp_path / "out" / "m.pth", "-p", tmp_path / "out" / "p.png"]
-
-
-@pytest.fixture
 def resumable(trained, data, tmp_path):
     """Give the flags that go on from a copy of the trained model."""
     model = shutil.copy(trained.model, tmp_path / "m.pth")
@@ -32,15 +25,11 @@ def resumable(trained, data, tmp_path):
 
 
 def assert_equal(ours, theirs):
-    """Compare what two model files hold, bit for bit."""
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert_equal(ours[key], theirs[key])
-    elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs)
-    else:
-        assert ours == theirs
+    """Compare two checkpoints bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for part in ("model", "optimizer", "random_state", "history"):
+        torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+    assert ours["scheduler"] == theirs["scheduler"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--augment"]], ids=["plain", "augment"])

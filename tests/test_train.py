@@ -41,11 +41,6 @@ def log_probs_of(model_path, images):
         return model(images)
 
 
-@pytest.fixture
-def paths(data, tmp_path):
-    return ["-d", data, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
-
-
 def test_prints_the_story_of_the_run(trained):
     out = trained.run.stdout
     assert "[INFO] KMNIST: 900 images to train on, 300 to validate on, 300 to test on" in out

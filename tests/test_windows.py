@@ -138,9 +138,10 @@ def test_each_key_shows_the_next_image(start, tmp_path):
     assert run.stdout.count("ground truth label") == 3
 
 
+@pytest.mark.parametrize("flags", [["Prediction"], ["Draw", "--draw"]])
 @pytest.mark.parametrize("way", ["q", "Escape", "the cross"])
-def test_end_of_the_show(way, start):
-    script, person = start("Prediction")
+def test_end_of_the_show(way, flags, start):
+    script, person = start(*flags)
     if way == "the cross":
         person.close_window()
     else:
@@ -179,12 +180,6 @@ def test_draw(start, trained, data, tmp_path, call_main):
     person.press("c")
     wait_for(lambda: (person.picture()[:, :540] == 0).all() and (card() == empty).all())
     person.press("q")
-    assert script.finish().returncode == 0
-
-
-def test_drawing_ends_with_its_window(start):
-    script, person = start("Draw", "--draw")
-    person.close_window()
     assert script.finish().returncode == 0
 
 
