@@ -1,4 +1,4 @@
-"""Train LeNet on KMNIST; save the trained network and a plot of its training."""
+"""Train LeNet on KMNIST; save the trained network and a plot of its loss and accuracy."""
 
 import argparse
 import math
@@ -25,13 +25,13 @@ from modules.datasets import load_dataset
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
-# what decides how a training goes: saved with the model, and kept by --resume
+# the hyperparameters, which are saved with the model, and which --resume keeps
 SETTINGS = ["epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
     """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
-    # training mode: some kinds of layers, though none of LeNet's, behave differently in it
+    # training mode: some layers, though none of LeNet's, behave differently in evaluation mode
     model.train()
     total_loss, num_correct = 0, 0
 
@@ -53,7 +53,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
-    # item() waits for the device: once an epoch, not once a batch
+    # item() waits for the device: do so once an epoch, not once a batch
     num_images = len(loader.dataset)
     return total_loss.item() / num_images, num_correct.item() / num_images
 
@@ -84,13 +84,13 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("-m", "--model", type=Path, default="output/model.pth", help="where the model goes")
-    add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where the curves go")
+    add("-m", "--model", type=Path, default="output/model.pth", help="where to save the model")
+    add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where to save the plot")
     add("-d", "--data", type=Path, default="data", help="dataset folder, filled by a download")
-    text = "auto is KMNIST, or printed Hiragana where it cannot be downloaded"
+    text = "auto is KMNIST, or printed Hiragana if KMNIST cannot be downloaded"
     add("--dataset", choices=["auto", "kmnist", "printed"], default="auto", help=text)
-    add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the images")
-    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images per step")
+    add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the training images")
+    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images in a batch")
     text = "learning rate, the peak with --augment (default: 0.001, or 0.007 with --augment)"
     add("-l", "--lr", type=cli.positive_float, default=argparse.SUPPRESS, help=text)
     text = "fraction of the training images kept for validation"
@@ -112,7 +112,7 @@ def parse_arguments():
 
 def main():
     args, checkpoint = parse_arguments()
-    # denormals, numbers too small for full precision, slow a CPU down: count them as 0
+    # denormals, numbers too small for full precision, slow a CPU down: treat them as 0
     torch.set_flush_denormal(True)
 
     # one random seed for the split, the initial weights, the order of the images and the warps
@@ -138,7 +138,7 @@ def main():
     val_loader = DataLoader(val_data, args.batch_size, collate_fn=default_convert)
     test_loader = DataLoader(test_data, args.batch_size, collate_fn=default_convert)
 
-    # the network, in the memory format that is fastest for convolutions, the optimizer, the loss
+    # the network, in the memory format in which convolutions are fastest; the optimizer; the loss
     model = LeNet(numChannels=1, classes=len(classes))
     model.to(args.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
@@ -151,7 +151,7 @@ def main():
     else:
         scheduler = ConstantLR(optimizer, factor=1)
 
-    # start from nothing, or from where the checkpoint was saved
+    # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if checkpoint:
         history = checkpoint["history"]

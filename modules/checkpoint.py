@@ -1,4 +1,4 @@
-"""model.pth: written whole, loaded as plain data; how is nothing that a reader needs to know."""
+"""model.pth, written whole and loaded as plain data; not about learning."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def save_checkpoint(path, checkpoint):
     try:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())
-            # on the disk before it gets its name: the power may fail
+            # on the disk before it gets its name: the power may fail at any time
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -47,7 +47,7 @@ def load_checkpoint(path):
     if not path.exists():
         sys.exit(f"[ERROR] no model at {path}: run train.py first, or choose another --model")
     try:
-        # PyTorch would unpack compressed data of any size, and checks no checksum
+        # torch.load() would decompress data of any size, and verifies no checksum
         with zipfile.ZipFile(path) as archive:
             if path.stat().st_size > MAX_SIZE or any(p.compress_type for p in archive.infolist()):
                 raise ValueError("too large")

@@ -80,7 +80,9 @@ def parse_resumed(parser, path, checkpoint):
         changed.remove("epochs")
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')} {settings[name]}" for name in changed)
-        sys.exit(f"[ERROR] {path} was trained with {flags}: keep that, or start over w/o --resume")
+        sys.exit(
+            f"[ERROR] {path} was trained with {flags}: keep that, or start over without --resume"
+        )
     return args
 
 
@@ -106,9 +108,9 @@ def exit_without_library(error):
 
 
 def run(main, on_interrupt="stopped"):
-    """Call `main`; end with one line and an exit status where the user can mend what is wrong."""
-    # freeing one block of this size makes Linux' C library keep the memory that a training step
-    # frees for the next step, instead of returning it (man mallopt, M_MMAP_THRESHOLD)
+    """Call `main`; end with one line and an exit status for an error that the user can fix."""
+    # freeing one block of this size makes the C library of Linux keep the memory that a training
+    # step frees for the next step, instead of returning it (man mallopt, M_MMAP_THRESHOLD)
     torch.empty(31 * 2**20, dtype=torch.uint8)
     # show lines at once, and "?" where the terminal has no Hiragana
     sys.stdout.reconfigure(line_buffering=True, errors="replace")

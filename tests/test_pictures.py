@@ -165,14 +165,6 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     assert cv2.imread(str(montage)).shape == (270, 441, 3)
 
 
-def test_bad_pictures_alone(trained, tmp_path, call_main):
-    montage = tmp_path / "montage.png"
-    run = call_main("predict.py", "-m", trained.model, "-o", montage, "-i", tmp_path / "x.png")
-    assert_one_line(run, 1, tmp_path / "x.png")
-    assert run.stdout == ""
-    assert not montage.exists()
-
-
 def test_own_picture_is_not_overwritten(trained, tmp_path, call_main):
     picture = tmp_path / "mine.png"
     picture.write_bytes(png(character()))

@@ -149,18 +149,6 @@ def test_full_disk(resumable, tmp_path):
     assert contents(tmp_path).keys() <= {"m.pth", "p.png"}
 
 
-def test_read_only_folder_is_found_before_training(paths, tmp_path):
-    if not shutil.which("setpriv"):
-        pytest.skip("setpriv is not installed")
-    folder = tmp_path / "folder"
-    folder.mkdir(mode=0o555)
-    # root may write everywhere, unless it gives these capabilities up
-    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    run = run_process("train.py", *paths, "-m", folder / "m.pth", prefix=prefix)
-    assert_one_line(run, 1, folder, "Permission denied")
-    assert "epoch" not in run.stdout
-
-
 def test_reader_of_the_lines_goes_away(paths, tmp_path):
     """As in `python train.py | head -n 1`."""
     lines = tmp_path / "lines"

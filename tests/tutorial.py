@@ -21,15 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from modules.lenet import LeNet
 
 
-def make_loaders(root, generator):
-    images = KMNIST(root, train=True, transform=ToTensor())
-    num_val = len(images) // 4
-    train_data, val_data = random_split(images, [len(images) - num_val, num_val], generator)
-    test_data = KMNIST(root, train=False, transform=ToTensor())
-    train_loader = DataLoader(train_data, shuffle=True, batch_size=64)
-    return train_loader, DataLoader(val_data, batch_size=64), DataLoader(test_data, batch_size=64)
-
-
 def run_epoch(model, loader, loss_fn, optimizer=None):
     """Train, or without an optimizer evaluate; return the loss, the accuracy, the predictions."""
     model.train(optimizer is not None)
@@ -50,7 +41,11 @@ def run_epoch(model, loader, loss_fn, optimizer=None):
 
 def run(root, seed, epochs, folder):
     """Train, save the model and the plot, and print the seconds and the report."""
-    train_loader, val_loader, test_loader = make_loaders(root, torch.manual_seed(seed))
+    images, test_data = (KMNIST(root, train, transform=ToTensor()) for train in (True, False))
+    num_val, generator = len(images) // 4, torch.manual_seed(seed)
+    train_data, val_data = random_split(images, [len(images) - num_val, num_val], generator)
+    train_loader = DataLoader(train_data, shuffle=True, batch_size=64)
+    val_loader, test_loader = (DataLoader(d, batch_size=64) for d in (val_data, test_data))
     model, loss_fn = LeNet(numChannels=1, classes=10), NLLLoss()
     optimizer = Adam(model.parameters(), lr=1e-3)
     curves, start = [], time.perf_counter()
@@ -61,7 +56,6 @@ def run(root, seed, epochs, folder):
     print(f"trained in {time.perf_counter() - start:.1f} s")
 
     *_, predictions = run_epoch(model, test_loader, loss_fn)
-    test_data = test_loader.dataset
     options = {"target_names": test_data.classes, "digits": 4, "zero_division": 0}
     print(classification_report(test_data.targets, predictions, **options))
     plt.plot(curves)
