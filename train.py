@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import classification_report
 from torch.nn import NLLLoss
 from torch.optim import Adam
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import ConstantLR
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
@@ -90,12 +91,14 @@ def parse_arguments():
     text = "auto is KMNIST, or printed Hiragana if KMNIST cannot be downloaded"
     add("--dataset", choices=["auto", "kmnist", "printed"], default="auto", help=text)
     add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the training images")
-    add("-b", "--batch-size", type=cli.positive_int, default=64, help="images in a batch")
-    text = "learning rate, the peak with --augment (default: 0.001, or 0.007 with --augment)"
-    add("-l", "--lr", type=cli.positive_float, default=argparse.SUPPRESS, help=text)
+    missing, text = argparse.SUPPRESS, "images in a batch (default: 64, or 32 with --augment)"
+    add("-b", "--batch-size", type=cli.positive_int, default=missing, help=text)
+    text = "learning rate, or its peak with --augment (default: 0.001, or 0.007 with --augment)"
+    add("-l", "--lr", type=cli.positive_float, default=missing, help=text)
     text = "fraction of the training images kept for validation"
     add("--val-split", type=cli.fraction, default=0.25, help=text)
-    add("--augment", action="store_true", help="data augmentation and a learning-rate schedule")
+    text = "data augmentation, weight decay and a learning-rate schedule"
+    add("--augment", action="store_true", help=text)
     add("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     add("--resume", action="store_true", help="resume the training of --model, with its settings")
     cli.add_shared_arguments(parser)
@@ -104,8 +107,8 @@ def parse_arguments():
     if args.resume:
         checkpoint = load_checkpoint(args.model)
         args = cli.parse_resumed(parser, args.model, checkpoint)
-    if "lr" not in args:
-        args.lr = 7e-3 if args.augment else 1e-3
+    defaults = {"batch_size": 32, "lr": 7e-3} if args.augment else {"batch_size": 64, "lr": 1e-3}
+    args = argparse.Namespace(**defaults | vars(args))
     cli.check_outputs(args.model, args.plot)
     return args, checkpoint
 
@@ -142,14 +145,15 @@ def main():
     model = LeNet(numChannels=1, classes=len(classes))
     model.to(args.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
+    scheduler = ConstantLR(optimizer, factor=1)
     loss_fn = NLLLoss()
 
-    # the learning rate is constant, or with --augment warms up and then decays to zero
+    # with --augment, use weight decay too, which also reduces overfitting (AdamW is Adam with it),
+    # and a learning rate that warms up and then decays to zero
     if args.augment:
+        optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
         num_steps = args.epochs * len(train_loader)
         scheduler = OneCycleLR(optimizer, args.lr, total_steps=num_steps, pct_start=0.15)
-    else:
-        scheduler = ConstantLR(optimizer, factor=1)
 
     # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}

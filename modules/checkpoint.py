@@ -1,4 +1,7 @@
-"""model.pth, written whole and loaded as plain data; not about learning."""
+"""model.pth, written whole and loaded as plain data.
+
+A reader of the tutorial may skip this module: what a checkpoint holds is in train.py.
+"""
 
 import os
 import sys

@@ -1,4 +1,7 @@
-"""What both command lines share: checked flags, and errors in one line; not about learning."""
+"""What both scripts share: checked flags, and errors in one line.
+
+A reader of the tutorial may skip this module.
+"""
 
 import argparse
 import math

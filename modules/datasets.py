@@ -1,4 +1,7 @@
-"""KMNIST or printed Hiragana in whole batches; after load_dataset(), nothing is about learning."""
+"""KMNIST, or printed Hiragana in its place, in whole batches.
+
+A reader of the tutorial may skip what follows load_dataset(): reading and downloading files.
+"""
 
 import gzip
 import socket

@@ -1,6 +1,7 @@
-"""Your own picture of a character as an image like KMNIST's; not about learning.
+"""From a user's own picture to an image like KMNIST's.
 
-KMNIST's images are 28×28 pixels, white ink on black, and the character just fits in.
+These are 28×28 pixels, white ink on black, and the character just fits in. A reader of the tutorial
+may skip this module.
 """
 
 import warnings

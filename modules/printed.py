@@ -1,7 +1,8 @@
-"""Printed Hiragana, worn and bent: a dataset that is drawn, not downloaded.
+"""Printed Hiragana: a dataset that is drawn, not downloaded.
 
 OpenCV has a single font with Hiragana. Its strokes are thinned to lines and drawn again with pens
-of other shapes and widths, which gives fifteen typefaces.
+of other shapes and widths, which gives fifteen typefaces. A reader of the tutorial may skip this
+module.
 """
 
 import cv2
@@ -63,7 +64,7 @@ def draw_batch(glyphs, labels):
     faces = torch.randint(glyphs.shape[1], (num_images,))
     images = glyphs[labels, faces]
 
-    # every fourth image shows a bit of the character above, another fourth of the one below
+    # a quarter of the images show a bit of the character above, another quarter of the one below
     others = glyphs[torch.randint(len(glyphs), (num_images,)), faces]
     images[0::4, :5] = torch.maximum(images[0::4, :5], others[0::4, -9:-4])
     images[1::4, -5:] = torch.maximum(images[1::4, -5:], others[1::4, 4:9])

@@ -1,4 +1,7 @@
-"""Cards with predictions, their montage, and the windows; not about learning."""
+"""Cards with predictions, their montage, and the windows.
+
+A reader of the tutorial may skip this module.
+"""
 
 import math
 import os

@@ -165,7 +165,8 @@ def test_flag_trains_and_is_recorded(flag, paths, trained, call_main):
     plain = torch.load(trained.model, weights_only=True)
     other = torch.load(paths[3], weights_only=True)
     assert other["settings"][flag.strip("-")]
-    assert other["settings"]["lr"] == (7e-3 if flag == "--augment" else 1e-3)
+    expected = (7e-3, 32) if flag == "--augment" else (1e-3, 64)
+    assert (other["settings"]["lr"], other["settings"]["batch_size"]) == expected
     assert other["model"]["conv1.weight"].dtype == torch.float32
     assert not torch.equal(other["model"]["conv1.weight"], plain["model"]["conv1.weight"])
     assert other["history"]["train_loss"][-1] < other["history"]["train_loss"][0]
