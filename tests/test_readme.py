@@ -2,9 +2,15 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
+import cv2
+import numpy as np
 import pytest
 from conftest import ROOT
+from conftest import environment
 
 from modules.lenet import LeNet
 
@@ -22,9 +28,24 @@ def blocks(language):
 
 
 def test_code_is_in_the_files():
-    assert len(blocks("python")) >= 7
-    for block in blocks("python"):
+    code = [block for block in blocks("python") if not block.startswith("import")]
+    assert len(code) >= 8
+    for block in code:
         assert any(f"\n{block}" in read_source(name) for name in SOURCES), block
+
+
+def test_program_for_your_own_image(trained, tmp_path, call_main):
+    (program,) = (block for block in blocks("python") if block.startswith("import"))
+    (tmp_path / "output").mkdir()
+    shutil.copy(trained.model, tmp_path / "output" / "model.pth")
+    picture = np.full((300, 300), 255, np.uint8)
+    cv2.putText(picture, "ま", (50, 230), 0, cv2.FontFace("sans"), size=200)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), picture)
+    env = environment(PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
+    flags = ["-m", trained.model, "-i", tmp_path / "photo.jpg", "-o", tmp_path / "o.png"]
+    assert f"({said.strip()})" in call_main("predict.py", *flags).stdout
 
 
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])
@@ -36,9 +57,9 @@ def test_flags_and_defaults_are_those_of_the_help(script, call_main):
         default = re.search(r"\(default: ([^),]+)", entry)[1].replace("False", "off")
         helped[alone or f"{short}, {long}"] = default
 
-    table = README[README.index(f"| `{script}` | default |") :].split("\n\n")[0]
+    table = re.split(r"\n\n|\n\| \*\*", README.partition(f"| **`{script}`** |")[2])[0]
     documented = {}
-    for row in table.splitlines()[2:]:
+    for row in table.splitlines()[1:]:
         flags, default = re.split(r" *\| *", row)[1:3]
         documented[", ".join(re.findall(r"`(--?[a-z-]+)", flags))] = default.strip("`")
     assert documented == helped
