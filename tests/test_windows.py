@@ -1,6 +1,5 @@
 """Real windows on a screen of our own, with real keys and a real mouse."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from conftest import Script
 from conftest import assert_one_line
 from conftest import environment
 from conftest import run_script
+from pyvirtualdisplay import Display as VirtualDisplay
 
 Xlib = pytest.importorskip("Xlib", reason="these windows need Linux")
 from Xlib.display import Display  # noqa: E402
@@ -21,19 +21,14 @@ from Xlib.protocol.event import ClientMessage  # noqa: E402
 
 @pytest.fixture(scope="module")
 def screen():
-    """Start an X server, and give the way to reach it."""
+    """Start an X server, and return its name for DISPLAY."""
     for program in ("Xvfb", "xdotool"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    ours, theirs = os.pipe()
-    command = ["Xvfb", "-displayfd", str(theirs), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
     # a server that resets when its last client leaves may turn away the next one
-    command += ["-noreset"]
-    with subprocess.Popen(command, pass_fds=[theirs], stderr=subprocess.DEVNULL) as server:
-        os.close(theirs)
-        with os.fdopen(ours) as numbers:
-            yield f":{int(numbers.readline())}"
-        server.terminate()
+    options = {"manage_global_env": False, "extra_args": ["-noreset"]}
+    with VirtualDisplay(visible=False, size=(1024, 768), **options) as display:
+        yield display.new_display_var
 
 
 class Person:
