@@ -30,7 +30,7 @@ def predict(model, images, device):
 
 
 def describe(probabilities, classes):
-    """Return two texts: the predicted class, `き (ki) 76.1 %`, and the second if it has 10 %."""
+    """Return two texts: the predicted class, `き (ki) 76.1 %`, and the second if at least 10 %."""
     best, labels = probabilities.topk(2)
     prediction, second = (
         f"{label_text(classes[label])} {100 * probability:.1f} %"
@@ -40,26 +40,27 @@ def describe(probabilities, classes):
 
 
 def predict_test_images(model, test_data, args):
-    """Yield what to print and what to show on a card, for random or for misclassified images."""
-    num_images = len(test_data)
-    num_chosen = num_images if args.mistakes else min(args.num, num_images)
-    chosen = np.random.default_rng(args.seed).choice(num_images, num_chosen, replace=False)
+    """Yield the line to print and the contents of a card, for random or misclassified images."""
+    chosen = np.arange(len(test_data))
+    if not args.mistakes:
+        rng = np.random.default_rng(args.seed)
+        chosen = rng.choice(chosen, size=min(args.num, len(chosen)), replace=False)
     images, labels = test_data.data[chosen], test_data.targets[chosen]
 
     probabilities = predict(model, images, args.device)
     confidences, predicted = probabilities.max(dim=1)
     wrong = (predicted != labels).nonzero().flatten()
-    print(f"[INFO] {len(wrong)} of {num_chosen} test images misclassified, ", end="")
-    print(f"accuracy {100 * (1 - len(wrong) / num_chosen):.2f} %")
+    print(f"[INFO] {len(wrong)} of {len(chosen)} test images misclassified, ", end="")
+    print(f"accuracy {100 * (1 - len(wrong) / len(chosen)):.2f} %")
 
-    # of the misclassified images, the most confident first
-    order = range(num_chosen)
+    # with --mistakes, the misclassified images, the most confident first
+    order = range(len(chosen))
     if args.mistakes:
         order = wrong[confidences[wrong].argsort(descending=True)][: args.num]
     for i in order:
         truth = label_text(test_data.classes[labels[i]])
         prediction, second = describe(probabilities[i], test_data.classes)
-        lines = [(prediction, viewer.GREEN), (second, viewer.GREY)]
+        lines = [(prediction, viewer.GREEN), (second, viewer.GRAY)]
         if predicted[i] != labels[i]:
             lines = [(prediction, viewer.RED), (f"true: {truth}", viewer.RED), lines[1]]
         text = f"ground truth label: {truth}, predicted label: {prediction} {second}"
@@ -67,7 +68,7 @@ def predict_test_images(model, test_data, args):
 
 
 def predict_pictures(classify, paths, failed):
-    """Yield the same for the user's own pictures; append each that cannot be used to `failed`."""
+    """Yield the same for the user's pictures; append those that cannot be used to `failed`."""
     for path in paths:
         try:
             picture = read_picture(path)
@@ -77,7 +78,7 @@ def predict_pictures(classify, paths, failed):
             failed.append(path)
             continue
         prediction, second = classify(image)
-        lines = [(prediction, viewer.WHITE), (second, viewer.GREY)]
+        lines = [(prediction, viewer.WHITE), (second, viewer.GRAY)]
         yield f"{path}: predicted label: {prediction} {second}", image, lines, picture
 
 
@@ -88,16 +89,16 @@ def parse_arguments():
     add, missing = parser.add_argument, argparse.SUPPRESS
     add("-m", "--model", type=Path, default="output/model.pth", help="the trained model")
     text = "dataset folder (default: the one that the model was trained on)"
-    add("-d", "--data", type=Path, default=missing, help=text)
+    add("-d", "--data", type=cli.folder, default=missing, help=text)
     add("-n", "--num", type=cli.positive_int, default=10, help="number of test images")
     add_one_of = parser.add_mutually_exclusive_group().add_argument
     text = "your pictures of one character each, files or folders (default: test images)"
     add_one_of("-i", "--image", type=Path, nargs="+", metavar="PATH", default=missing, help=text)
-    add_one_of("--mistakes", action="store_true", help="misclassified test images")
+    add_one_of("--mistakes", action="store_true", help="show misclassified test images")
     add_one_of("--draw", action="store_true", help="draw characters with the mouse")
     text = "montage of the predictions; drawings are saved beside it"
     add("-o", "--output", type=cli.png_path, default="output/predictions.png", help=text)
-    add("--no-display", action="store_true", help="open no window")
+    add("--no-display", action="store_true", help="do not open a window")
     cli.add_shared_arguments(parser)
     return parser.parse_args()
 
@@ -118,7 +119,9 @@ def main():
 
     if args.draw:
         if args.no_display or not viewer.has_screen():
-            sys.exit("[ERROR] --draw needs a screen, and none can be reached: use --image instead")
+            sys.exit(
+                "[ERROR] --draw needs a screen (none found, or --no-display): use --image instead"
+            )
         viewer.draw(classify, args.output.parent)
         return
 
@@ -134,7 +137,7 @@ def main():
         test_data = load_test_images(checkpoint["dataset"], root)
         predictions = predict_test_images(model, test_data, args)
 
-    # print the predictions, and draw a card of each
+    # print each prediction, and draw a card for it
     cards = []
     for text, *card in predictions:
         print(f"[INFO] {text}".rstrip())

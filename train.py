@@ -26,19 +26,19 @@ from modules.datasets import load_dataset
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
-# the hyperparameters, which are saved with the model, and which --resume keeps
+# the settings that are saved in the checkpoint, and that --resume keeps
 SETTINGS = ["epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
-    """Train on every batch once; return the mean loss per image and the accuracy in [0, 1]."""
-    # training mode: some layers, though none of LeNet's, behave differently in evaluation mode
+    """Train for one epoch; return the mean loss per image and the accuracy in [0, 1]."""
+    # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
     total_loss, num_correct = 0, 0
 
-    # loop over the batches, with a progress bar on a terminal
+    # loop over the batches, with a progress bar in a terminal
     for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
-        # forward pass: make predictions and compute the loss, in bfloat16 with --amp
+        # forward pass: make predictions and compute the loss, mostly in bfloat16 with --amp
         with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
@@ -54,12 +54,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
-    # item() waits for the device: do so once an epoch, not once a batch
+    # item() makes the CPU wait for the GPU: call it once per epoch, not once per batch
     num_images = len(loader.dataset)
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
-def evaluate(model, loader, loss_fn, amp=False):
+def evaluate(model, loader, loss_fn):
     """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
     model.eval()
     total_loss, num_correct, predictions = 0, 0, []
@@ -67,11 +67,9 @@ def evaluate(model, loader, loss_fn, amp=False):
     # turn off gradient tracking: nothing is learned here
     with torch.inference_mode():
         for images, labels in tqdm(loader, desc="evaluating", leave=False, disable=None):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
-                log_probs = model(images)
-                loss = loss_fn(log_probs, labels)
+            log_probs = model(images)
             predicted = log_probs.argmax(dim=1)
-            total_loss += loss * len(images)
+            total_loss += loss_fn(log_probs, labels) * len(images)
             num_correct += (predicted == labels).sum()
             predictions.append(predicted)
 
@@ -80,18 +78,25 @@ def evaluate(model, loader, loss_fn, amp=False):
 
 
 def parse_arguments():
-    """Return the arguments and, with --resume, the checkpoint to resume from, else None."""
+    """Return the arguments and the checkpoint to resume from, None without --resume."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("-m", "--model", type=Path, default="output/model.pth", help="where to save the model")
-    add("-p", "--plot", type=cli.png_path, default="output/plot.png", help="where to save the plot")
-    add("-d", "--data", type=Path, default="data", help="dataset folder, filled by a download")
+    add("-m", "--model", type=Path, default="output/model.pth", help="checkpoint file")
+    add(
+        "-p",
+        "--plot",
+        type=cli.png_path,
+        default="output/plot.png",
+        help="plot of loss and accuracy",
+    )
+    text = "dataset folder, where KMNIST is downloaded to"
+    add("-d", "--data", type=cli.folder, default="data", help=text)
     text = "auto is KMNIST, or printed Hiragana if KMNIST cannot be downloaded"
     add("--dataset", choices=["auto", "kmnist", "printed"], default="auto", help=text)
     add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the training images")
-    missing, text = argparse.SUPPRESS, "images in a batch (default: 64, or 32 with --augment)"
+    missing, text = argparse.SUPPRESS, "batch size (default: 64, or 32 with --augment)"
     add("-b", "--batch-size", type=cli.positive_int, default=missing, help=text)
     text = "learning rate, or its peak with --augment (default: 0.001, or 0.007 with --augment)"
     add("-l", "--lr", type=cli.positive_float, default=missing, help=text)
@@ -100,15 +105,15 @@ def parse_arguments():
     text = "data augmentation, weight decay and a learning-rate schedule"
     add("--augment", action="store_true", help=text)
     add("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
-    add("--resume", action="store_true", help="resume the training of --model, with its settings")
+    add("--resume", action="store_true", help="resume training from --model, with its settings")
     cli.add_shared_arguments(parser)
 
     args, checkpoint = parser.parse_args(), None
     if args.resume:
         checkpoint = load_checkpoint(args.model)
         args = cli.parse_resumed(parser, args.model, checkpoint)
-    defaults = {"batch_size": 32, "lr": 7e-3} if args.augment else {"batch_size": 64, "lr": 1e-3}
-    args = argparse.Namespace(**defaults | vars(args))
+    vars(args).setdefault("batch_size", 32 if args.augment else 64)
+    vars(args).setdefault("lr", 7e-3 if args.augment else 1e-3)
     cli.check_outputs(args.model, args.plot)
     return args, checkpoint
 
@@ -129,27 +134,28 @@ def main():
 
     # keep a fraction of the training images for validation
     if args.val_split * len(train_val_data) < 1:
-        sys.exit("[ERROR] no image is left for validation: choose a larger --val-split")
+        sys.exit("[ERROR] the validation set is empty: choose a larger --val-split")
     fractions = [1 - args.val_split, args.val_split]
     train_data, val_data = random_split(train_val_data, fractions, generator)
-    print(f"[INFO] {test_data.title}: {len(train_data)} images to train on, ", end="")
-    print(f"{len(val_data)} to validate on, {len(test_data)} to test on")
+    print(f"[INFO] {test_data.title}: {len(train_data)} training, ", end="")
+    print(f"{len(val_data)} validation, {len(test_data)} test images")
 
-    # the dataset returns whole batches, so there is nothing to collate
+    # the dataset returns whole batches, so there is nothing to collate; --augment warps them
     collate = warp_batch if args.augment else default_convert
     train_loader = DataLoader(train_data, args.batch_size, shuffle=True, collate_fn=collate)
     val_loader = DataLoader(val_data, args.batch_size, collate_fn=default_convert)
     test_loader = DataLoader(test_data, args.batch_size, collate_fn=default_convert)
 
-    # the network, in the memory format in which convolutions are fastest; the optimizer; the loss
+    # the network, in the memory format that is usually fastest for convolutions; the optimizer, a
+    # learning rate that stays constant, and the loss
     model = LeNet(numChannels=1, classes=len(classes))
     model.to(args.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = ConstantLR(optimizer, factor=1)
     loss_fn = NLLLoss()
 
-    # with --augment, use weight decay too, which also reduces overfitting (AdamW is Adam with it),
-    # and a learning rate that warms up and then decays to zero
+    # with --augment, use decoupled weight decay (AdamW), which reduces overfitting, and a learning
+    # rate that warms up and then decays to almost 0
     if args.augment:
         optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
         num_steps = args.epochs * len(train_loader)
@@ -165,12 +171,12 @@ def main():
         torch.set_rng_state(checkpoint["random_state"])
 
     print(f"[INFO] training LeNet on {args.device}...")
-    start = time.perf_counter()
+    title, start = f"LeNet on {test_data.title}", time.perf_counter()
     for epoch in range(len(history["train_loss"]) + 1, args.epochs + 1):
         train_loss, train_acc = train_epoch(
             model, train_loader, loss_fn, optimizer, scheduler, args.amp
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.amp)
+        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn)
         if not math.isfinite(train_loss + val_loss):
             sys.exit(f"[ERROR] epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
@@ -182,13 +188,13 @@ def main():
         print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, ", end="")
         print(f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
 
-        # save all that predict.py and --resume need, and draw the curves so far
+        # save what predict.py and --resume need, and plot the curves so far
         checkpoint = {
             "model": model.state_dict(),
             "num_channels": 1,
             "classes": classes,
             "dataset": test_data.name,
-            "data": str(args.data.resolve()),
+            "data": args.data,
             "epochs": epoch,
             "history": history,
             "settings": {name: getattr(args, name) for name in SETTINGS},
@@ -197,13 +203,15 @@ def main():
             "random_state": torch.get_rng_state(),
         }
         save_checkpoint(args.model, checkpoint)
-        save_plot(args.plot, history, f"LeNet on {test_data.title}")
+        save_plot(args.plot, history, title)
+    # also if there was no epoch left to train
+    save_plot(args.plot, history, title)
     print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
     print(f"[INFO] saved {args.model} and {args.plot}")
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {test_data.title}...")
-    _, _, predictions = evaluate(model, test_loader, loss_fn, args.amp)
+    _, _, predictions = evaluate(model, test_loader, loss_fn)
     labels, numbers = test_data.targets.tolist(), range(len(classes))
     print(
         classification_report(
@@ -213,4 +221,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main, on_interrupt="stopped: --resume goes on from the last finished epoch")
+    cli.run(main, on_interrupt="stopped: --resume continues from the last finished epoch")

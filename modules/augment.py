@@ -1,12 +1,12 @@
-"""Data augmentation: every image warped at random, as another hand might have written it."""
+"""Data augmentation: random affine and elastic deformations of every image."""
 
 import torch
 from torch.nn.functional import affine_grid
 from torch.nn.functional import grid_sample
 from torch.nn.functional import interpolate
 
-# standard deviations, chosen by validation accuracy: of rotation and shear in radians, of scale as
-# a fraction, of translation and elastic deformation as fractions of half the image's side
+# standard deviations, chosen by validation accuracy: rotation and shear in radians, scale as a
+# fraction, translation and elastic shifts as fractions of half the image's side
 ROTATION, SCALE, TRANSLATION, ELASTIC = 0.1, 0.12, 0.09, 0.06
 
 
@@ -29,7 +29,7 @@ def warp(images, strength=1):
     affine = torch.eye(2, 3) + strength * spread * torch.randn(num_images, 2, 3)
     grid = affine_grid(affine.to(device), images.shape, align_corners=False)
 
-    # elastic: random shifts of 6×6 points, interpolated between them
+    # elastic: random shifts of a 6×6 grid of points, interpolated between them
     shifts = strength * ELASTIC * torch.randn(num_images, 2, 6, 6)
     field = interpolate(shifts.to(device), images.shape[2:], mode="bilinear", align_corners=True)
     return grid_sample(images, grid + field.permute(0, 2, 3, 1), align_corners=False)

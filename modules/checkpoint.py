@@ -1,6 +1,6 @@
 """model.pth, written whole and loaded as plain data.
 
-A reader of the tutorial may skip this module: what a checkpoint holds is in train.py.
+You can skip this module: train.py shows what a checkpoint holds.
 """
 
 import os
@@ -14,12 +14,12 @@ from torchvision.datasets import KMNIST
 
 from modules.lenet import LeNet
 
-# several times the size of LeNet's weights and optimizer state, in bytes
+# in bytes, about ten times the size of LeNet's weights and optimizer state
 MAX_SIZE = 50 * 2**20
 
 
 def save_checkpoint(path, checkpoint):
-    """Save the dict `checkpoint` to `path`; after a crash, the old file or the new one is there.
+    """Save the dict `checkpoint` to `path`: a crash leaves the old file or the new one.
 
     Raises OSError, naming the path.
     """
@@ -29,7 +29,7 @@ def save_checkpoint(path, checkpoint):
     try:
         with temporary.open("wb") as file:
             file.write(buffer.getbuffer())
-            # on the disk before it gets its name: the power may fail at any time
+            # write to the disk before renaming, in case the power fails
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -44,8 +44,8 @@ def save_checkpoint(path, checkpoint):
 def load_checkpoint(path):
     """Return the dict that train.py saved at `path`, its tensors on the CPU.
 
-    A file that is only LeNet's state dict will do, but cannot be resumed. Raises SystemExit with
-    one line if the file is missing, damaged or something else.
+    A file that is only LeNet's state dict also loads, but cannot be resumed. Raises SystemExit with
+    one line if the file is missing, damaged or something else, OSError if it cannot be read.
     """
     if not path.exists():
         sys.exit(f"[ERROR] no model at {path}: run train.py first, or choose another --model")
@@ -64,12 +64,14 @@ def load_checkpoint(path):
         LeNet(numChannels=1, classes=len(checkpoint["classes"])).load_state_dict(
             checkpoint["model"]
         )
-        # the dataset folder, or the default where that is gone
+        # the dataset folder, or the default if it is gone
         root = checkpoint.get("data", "data")
-        checkpoint["data"] = root if Path(root).is_dir() else "data"
+        checkpoint["data"] = root if Path(root).is_dir() else str(Path("data").resolve())
+    except OSError:
+        raise
     except Exception as error:
         sys.exit(
-            f"[ERROR] {path} is damaged or no checkpoint of this LeNet ({type(error).__name__}): "
-            "train again, or choose another --model"
+            f"[ERROR] {path} is damaged or not a checkpoint of this LeNet "
+            f"({type(error).__name__}): train again, or choose another --model"
         )
     return checkpoint

@@ -1,6 +1,6 @@
-"""What both scripts share: checked flags, and errors in one line.
+"""What both scripts share: checks of flags, and error messages in one line.
 
-A reader of the tutorial may skip this module.
+You can skip this module.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def number(convert, low, high):
             raise argparse.ArgumentTypeError(f"{text} is not above {low} and below {high}")
         return value
 
-    # argparse names it where `convert` fails: invalid int value
+    # argparse shows it if `convert` fails: invalid int value
     parse.__name__ = convert.__name__
     return parse
 
@@ -29,6 +29,11 @@ def number(convert, low, high):
 positive_int = number(int, 0, 2**31)
 positive_float = number(float, 0, math.inf)
 fraction = number(float, 0, 1)
+
+
+def folder(text):
+    """Return the absolute path, as a text, which a checkpoint can hold."""
+    return str(Path(text).resolve())
 
 
 def png_path(text):
@@ -43,15 +48,14 @@ def device(name):
     Raises ArgumentTypeError, or SystemExit with one line if this machine has no such device.
     """
     if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
+        name = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{name} is not a device such as cpu, cuda:1") from error
     try:
         torch.ones(1, device=device).item()
-    # each kind of device fails with errors of its own
+    # different devices raise different errors
     except Exception as error:
         reason = str(error).partition("\n")[0]
         sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
@@ -68,23 +72,23 @@ def add_shared_arguments(parser):
 def parse_resumed(parser, path, checkpoint):
     """Return the arguments with the settings of the checkpoint, from `path`, as defaults.
 
-    Raises SystemExit with one line if the checkpoint cannot be resumed, or not with these flags.
+    Raises SystemExit with one line if the checkpoint or these flags do not allow resuming.
     """
     if "settings" not in checkpoint:
-        sys.exit(f"[ERROR] {path} has no state of a training: start over without --resume")
-    settings = checkpoint["settings"] | {"dataset": checkpoint["dataset"]}
-    parser.set_defaults(**settings, data=checkpoint["data"])
+        sys.exit(f"[ERROR] {path} has no training state: start over without --resume")
+    settings = checkpoint["settings"] | {name: checkpoint[name] for name in ("dataset", "data")}
+    parser.set_defaults(**settings)
     args = parser.parse_args()
     if args.dataset == "auto":
         args.dataset = checkpoint["dataset"]
     changed = [name for name in settings if getattr(args, name) != settings[name]]
-    # more epochs are welcome, unless the learning-rate schedule depends on their number
+    # --epochs may change, unless the learning-rate schedule depends on it
     if "epochs" in changed and not args.augment:
         changed.remove("epochs")
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')} {settings[name]}" for name in changed)
         sys.exit(
-            f"[ERROR] {path} was trained with {flags}: keep that, or start over without --resume"
+            f"[ERROR] {path} was trained with {flags}: keep them, or start over without --resume"
         )
     return args
 
@@ -105,17 +109,17 @@ def check_outputs(*paths):
 def exit_without_library(error):
     """End with one line that says how to install what cannot be imported."""
     sys.exit(
-        f"[ERROR] a library is missing ({error}): install requirements.txt; on Debian or Ubuntu, "
-        "OpenCV also needs `apt-get install libgl1 libglib2.0-0 libxcb1`"
+        f"[ERROR] a library is missing ({error}): pip install -r requirements.txt; on Debian or "
+        "Ubuntu, OpenCV also needs `apt-get install libgl1 libglib2.0-0 libxcb1`"
     )
 
 
 def run(main, on_interrupt="stopped"):
     """Call `main`; end with one line and an exit status for an error that the user can fix."""
-    # freeing one block of this size makes the C library of Linux keep the memory that a training
-    # step frees for the next step, instead of returning it (man mallopt, M_MMAP_THRESHOLD)
+    # freeing one block of this size makes glibc, on Linux, keep the memory that a training step
+    # frees for the next step, instead of returning it (man mallopt, M_MMAP_THRESHOLD)
     torch.empty(31 * 2**20, dtype=torch.uint8)
-    # show lines at once, and "?" where the terminal has no Hiragana
+    # flush each line, and print "?" where the terminal cannot encode Hiragana
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
         try:
@@ -124,12 +128,15 @@ def run(main, on_interrupt="stopped"):
             print(f"\n[INFO] {on_interrupt}")
             sys.exit(130)
     except BrokenPipeError:
-        # nobody reads the lines any more, as after `| head`: let Python flush the rest to nowhere
+        # the reader is gone, as after `| head`: discard the rest of the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except ImportError as error:
         exit_without_library(error)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        # each device says "memory" in words of its own
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         sys.exit("[ERROR] out of memory: try a smaller --batch-size, or --device cpu")
     except OSError as error:
         if not error.filename:

@@ -1,6 +1,6 @@
 """KMNIST, or printed Hiragana in its place, in whole batches.
 
-A reader of the tutorial may skip what follows load_dataset(): reading and downloading files.
+You can skip the code after load_dataset(), which reads and downloads files.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from torchvision.transforms import ToTensor
 # the classes in the order of their labels, and the modern character of each
 HIRAGANA = dict(zip(datasets.KMNIST.classes, "おきすつなはまやれを", strict=True))
 
-# the makers' server, then copies of it, and the SHA-256 of their files
+# the official server, then mirrors of it, and the SHA-256 of their files
 MIRRORS = [
     "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/KMNIST/",
@@ -36,7 +36,7 @@ failed_mirrors = {}
 
 
 class KMNIST(datasets.KMNIST):
-    """torchvision's KMNIST, from verified files, or from a user's own in the same format.
+    """torchvision's KMNIST, from downloaded files or from the user's own in the same format.
 
     An item is an image, (1, 28, 28) float32 in [0, 1], white ink on black, and its label, an int
     from 0 to 9. Raises SystemExit with one line for a damaged file, ConnectionError for a missing
@@ -47,13 +47,14 @@ class KMNIST(datasets.KMNIST):
 
     def __init__(self, root, train):
         datasets.VisionDataset.__init__(self, root, transform=ToTensor())
+        self.train = train
         raw, split = Path(self.raw_folder), "train" if train else "t10k"
         self.data = read_file(raw / f"{split}-images-idx3-ubyte", shape=(28, 28))
         self.targets = read_file(raw / f"{split}-labels-idx1-ubyte").long()
         if len(self.data) != len(self.targets):
             sys.exit(
                 f"[ERROR] {raw} holds {len(self.data)} images, but {len(self.targets)} labels "
-                f"({split}): put files there that belong together"
+                f"({split}): use image and label files that match"
             )
 
     def to(self, device):
@@ -64,13 +65,13 @@ class KMNIST(datasets.KMNIST):
     def __getitems__(self, indices):
         """Return a whole batch: images (N, 1, 28, 28) float32 in [0, 1] and labels (N,) int64.
 
-        A DataLoader calls this once per batch. The numbers are ToTensor's.
+        A DataLoader calls this once per batch. Scales pixels as ToTensor does.
         """
         return self.data[indices].unsqueeze(1).float() / 255, self.targets[indices]
 
 
 class PrintedHiragana(KMNIST):
-    """KMNIST's ten characters in print: 60,000 images to train on, or 10,000 to test on."""
+    """KMNIST's ten characters in print: 60,000 training or 10,000 test images."""
 
     name, title = "printed", "printed Hiragana"
 
@@ -79,13 +80,14 @@ class PrintedHiragana(KMNIST):
         from modules.printed import draw_images
 
         datasets.VisionDataset.__init__(self, transform=ToTensor())
+        self.train = train
         num_images, seed = (60_000, 0) if train else (10_000, 1)
         images, labels = draw_images("".join(HIRAGANA.values()), num_images, seed)
         self.data, self.targets = torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def load_dataset(name, root):
-    """Return the images to train on and those to test on.
+    """Return the training set and the test set.
 
     name: `kmnist`, from the folder root/KMNIST/raw, downloaded if missing; `printed`; or `auto`,
     which is printed Hiragana, after a warning, where KMNIST cannot be downloaded.
@@ -101,7 +103,7 @@ def load_dataset(name, root):
 
 
 def load_test_images(name, root):
-    """Return the images to test on of `kmnist` or `printed`, without the others."""
+    """Return only the test set of `kmnist` or `printed`."""
     return PrintedHiragana(train=False) if name == "printed" else KMNIST(root, train=False)
 
 
@@ -111,7 +113,7 @@ def label_text(class_name):
 
 
 def read_file(path, shape=()):
-    """Return what one of KMNIST's files holds, unpacked or packed as path.gz: (N, *shape) uint8.
+    """Read one of KMNIST's IDX files, plain or gzipped as path.gz; return (N, *shape) uint8.
 
     An IDX file starts with big-endian 32-bit numbers: 2051 for images or 2049 for labels, the
     number of items, and their shape. A byte for each pixel or label follows.
@@ -131,14 +133,14 @@ def read_file(path, shape=()):
             raise ValueError("too many classes")
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
         sys.exit(
-            f"[ERROR] {path} is damaged, or not of 28×28 images in ten classes: remove it to have "
-            "KMNIST's downloaded, or choose another --data"
+            f"[ERROR] {path} is damaged, or does not hold 28×28 images in ten classes: remove it "
+            "to download KMNIST's, or choose another --data"
         )
     return torch.tensor(values)
 
 
 def download(path):
-    """Download one of KMNIST's packed files from the first mirror that sends it whole.
+    """Download one of KMNIST's gzipped files from the first mirror that works.
 
     Raises ConnectionError, which says why each mirror failed.
     """

@@ -8,43 +8,43 @@ from torch.nn import ReLU
 
 
 class LeNet(Module):
-    """LeNet, after LeCun et al. 1998, for images of 28×28 pixels.
+    """LeNet, after LeCun et al. 1998, with ReLU and max-pooling, for images of 28×28 pixels.
 
     (CONV => RELU => POOL) * 2 => FC => RELU => FC => SOFTMAX
 
-    numChannels: channels of an image, 1 for grey or 3 for RGB; classes: number of class labels.
+    numChannels: channels of an image, 1 for grayscale or 3 for RGB; classes: number of classes.
     """
 
     def __init__(self, numChannels, classes):
-        # let Module set up its bookkeeping of layers and parameters
+        # let Module prepare to register layers and parameters
         super().__init__()
 
-        # first CONV => RELU => POOL: 28×28 becomes 20 maps of 24×24, then of 12×12
+        # first CONV => RELU => POOL: 28×28 becomes 20 feature maps of 24×24, then 12×12
         self.conv1 = Conv2d(in_channels=numChannels, out_channels=20, kernel_size=(5, 5))
         self.relu1 = ReLU()
         self.maxpool1 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
 
-        # second CONV => RELU => POOL: 50 maps of 8×8, then of 4×4
+        # second CONV => RELU => POOL: 50 feature maps of 8×8, then 4×4
         self.conv2 = Conv2d(in_channels=20, out_channels=50, kernel_size=(5, 5))
         self.relu2 = ReLU()
         self.maxpool2 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
 
-        # the only FC => RELU: 50 maps of 4×4 are 800 numbers an image
+        # the only FC => RELU: 50 feature maps of 4×4 are 800 inputs per image
         self.fc1 = Linear(in_features=800, out_features=500)
         self.relu3 = ReLU()
 
-        # the softmax classifier: one log-probability a class
+        # the softmax classifier: one log-probability per class
         self.fc2 = Linear(in_features=500, out_features=classes)
         self.logSoftmax = LogSoftmax(dim=1)
 
     def forward(self, x):
         """Return the log-probabilities (N, classes) of images x (N, numChannels, 28, 28)."""
-        # find simple strokes, then keep the strongest of each 2×2 neighbourhood
+        # detect simple strokes, then keep the strongest response of each 2×2 block
         x = self.conv1(x)
         x = self.relu1(x)
         x = self.maxpool1(x)
 
-        # combine them into larger shapes
+        # combine them into larger patterns
         x = self.conv2(x)
         x = self.relu2(x)
         x = self.maxpool2(x)
@@ -54,7 +54,7 @@ class LeNet(Module):
         x = self.fc1(x)
         x = self.relu3(x)
 
-        # score the classes
+        # compute a score for each class, then log-probabilities
         x = self.fc2(x)
         output = self.logSoftmax(x)
         return output

@@ -12,7 +12,7 @@ def save_plot(path, history, title):
     list with a value per epoch. Raises OSError.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
-    # a Figure, unlike pyplot, needs no screen
+    # a Figure, unlike pyplot, starts no user interface
     figure = Figure(figsize=(10, 4))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.28)
     figure.suptitle(title, fontsize=15)

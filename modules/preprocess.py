@@ -1,10 +1,11 @@
-"""From a user's own picture to an image like KMNIST's.
+"""Convert a user's picture to an image like KMNIST's.
 
-These are 28×28 pixels, white ink on black, and the character just fits in. A reader of the tutorial
-may skip this module.
+That is 28×28 pixels, white ink on black, with the character filling the image. You can skip this
+module.
 """
 
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +14,9 @@ from PIL import ImageOps
 
 # pixels: the side of an image, the width of KMNIST's strokes, the longest side to search for ink
 SIDE, STROKE, LONGEST = 28, 2, 400
-# ink differs from the paper by more than this, of 255
+# the least difference between ink and paper, of 255
 CONTRAST = 20
-# the files that are taken for pictures if --image names their folder
+# the types of files that --image reads from a folder
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 # refuse pictures of more than 89 million pixels, for which Pillow only warns
@@ -23,7 +24,7 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def find_pictures(paths):
-    """Return the files among `paths`, and the pictures in the folders among them, sorted."""
+    """Return `paths`, with each folder replaced by the pictures in it, sorted."""
     files = []
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else []
@@ -36,12 +37,18 @@ def read_picture(path):
 
     Raises ValueError if the file is not a picture.
     """
+    if Path(path).is_dir():
+        raise ValueError("no picture in this folder")
     try:
         with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    # Pillow reports a damaged file in many ways
+            picture = ImageOps.exif_transpose(file)
+            if picture.mode == "I;16":
+                # convert() would clip 16 bits instead of scaling them
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            picture = picture.convert("RGBA")
+    # Pillow raises many kinds of errors for a damaged file
     except Exception as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(f"cannot be read as a picture ({reason})") from error
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
@@ -54,16 +61,16 @@ def to_kmnist(picture):
     picture: a Pillow image, dark on light or light on dark, in even or uneven light. Raises
     ValueError if there is no character in it.
     """
-    grey = picture.convert("L")
-    grey.thumbnail((LONGEST, LONGEST))
-    grey = np.asarray(grey)
+    gray = picture.convert("L")
+    gray.thumbnail((LONGEST, LONGEST))
+    gray = np.asarray(gray)
 
-    # the paper is the median over a wide neighbourhood, mirrored at the edges; ink is what differs
-    # from it, darker or lighter, whichever is more
-    half = min(grey.shape) // 4
-    mirrored = cv2.copyMakeBorder(grey, half, half, half, half, cv2.BORDER_REFLECT)
-    paper = cv2.medianBlur(mirrored, 2 * half + 1)[half:, half:][: len(grey), : len(grey[0])]
-    ink = cv2.GaussianBlur(grey - paper.astype(np.float32), (0, 0), 1)
+    # the paper is a wide median filter, mirrored at the edges; ink is what is darker, or lighter,
+    # than that, whichever has more pixels
+    half = min(gray.shape) // 4
+    mirrored = cv2.copyMakeBorder(gray, half, half, half, half, cv2.BORDER_REFLECT)
+    paper = cv2.medianBlur(mirrored, 2 * half + 1)[half:, half:][: len(gray), : len(gray[0])]
+    ink = cv2.GaussianBlur(gray - paper.astype(np.float32), (0, 0), 1)
     if (ink < -CONTRAST).sum() > (ink > CONTRAST).sum():
         ink = -ink
     if ink.max() <= CONTRAST:
@@ -73,15 +80,15 @@ def to_kmnist(picture):
     # leave out specks and, in a photograph, what reaches its edges: a shadow, or the table
     _, components, stats, _ = cv2.connectedComponentsWithStats(mask)
     left, top, width, height, area = stats[1:].T
-    is_inside = (left > 0) & (left + width < len(grey[0])) & (top > 0) & (top + height < len(grey))
-    is_inside &= area > grey.size / 2000
-    if min(grey.shape) > 100 and is_inside.any():
+    is_inside = (left > 0) & (left + width < len(gray[0])) & (top > 0) & (top + height < len(gray))
+    is_inside &= area > gray.size / 2000
+    if min(gray.shape) > 100 and is_inside.any():
         area = area * is_inside
     large = 1 + np.flatnonzero(area > 0.03 * area.max())
     mask = 255 * np.isin(components, large).astype(np.uint8)
 
-    # thicken the strokes of a fine pen, which would fade at 28×28; across a stroke, the mean
-    # distance from its edges is a quarter of its width
+    # thicken thin strokes, which would fade at 28×28; a stroke is four times as wide as the mean
+    # distance of its pixels from its edge
     x, y, width, height = cv2.boundingRect(mask)
     stroke = 4 * cv2.distanceTransform(mask, cv2.DIST_L2, 5)[mask > 0].mean()
     missing = max(0, round(STROKE / SIDE * max(width, height) - stroke))

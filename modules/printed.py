@@ -1,8 +1,7 @@
 """Printed Hiragana: a dataset that is drawn, not downloaded.
 
 OpenCV has a single font with Hiragana. Its strokes are thinned to lines and drawn again with pens
-of other shapes and widths, which gives fifteen typefaces. A reader of the tutorial may skip this
-module.
+of other shapes and widths, which gives fifteen typefaces. You can skip this module.
 """
 
 import cv2
@@ -12,9 +11,9 @@ from torch.nn.functional import interpolate
 
 from modules.augment import warp
 
-# of OpenCV's releases, those before 5.0 and those from 5.1 on have no Hiragana
+# OpenCV 4 has no font with Hiragana, and 5.1 has none either
 if not cv2.__version__.startswith("5.0."):
-    raise ImportError(f"OpenCV 5.0, which can write Hiragana: this is {cv2.__version__}")
+    raise ImportError(f"OpenCV 5.0 is needed to draw Hiragana, not {cv2.__version__}")
 FONT = cv2.FontFace("uni")
 
 # pixels: the sides of an image, of the canvas to draw a character on, and of the character
@@ -22,7 +21,7 @@ SIDE, CANVAS, CHARACTER = 28, 90, 64
 
 
 def draw_images(characters, num_images, seed):
-    """Return drawings of the characters, equally many of each, and their labels.
+    """Draw the characters, the same number of each; return images and labels.
 
     Returns images, (N, 28, 28) uint8, white ink on black, and labels, (N,) int64, which are
     indices into `characters`. On one machine, a seed always gives the same images.
@@ -59,7 +58,7 @@ def draw_glyphs(characters):
 
 
 def draw_batch(glyphs, labels):
-    """Return an image, (28, 28) uint8, of each of the N labels, in a random typeface."""
+    """Draw each of the N labels in a random typeface; return (N, 28, 28) uint8."""
     num_images = len(labels)
     faces = torch.randint(glyphs.shape[1], (num_images,))
     images = glyphs[labels, faces]

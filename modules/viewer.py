@@ -1,6 +1,6 @@
-"""Cards with predictions, their montage, and the windows.
+"""Cards (an image and its prediction), the montage of them, and the windows.
 
-A reader of the tutorial may skip this module.
+You can skip this module.
 """
 
 import math
@@ -27,21 +27,21 @@ try:
 except ImportError as error:
     cli.exit_without_library(error)
 
-# colours in OpenCV's order: blue, green, red
-GREEN, RED, WHITE, GREY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (170, 170, 170)
+# colors in OpenCV's order: blue, green, red
+GREEN, RED, WHITE, GRAY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (170, 170, 170)
 BACKGROUND = (48, 44, 40)
-# pixels: 392 makes every pixel of a 28×28 image a square of 14×14; the text is below it
+# in pixels: images of 28×28 are enlarged 14 times, with a margin, and text below
 IMAGE, MARGIN, TEXT = 392, 14, 134
 # the canvas to draw on, as high as a card, and the width of a stroke, in pixels
 CANVAS, PEN = MARGIN + IMAGE + TEXT, 30
-# more cards are too many to look at, and take too much memory
+# more cards are too many to view, and take too much memory
 MAX_CARDS = 200
 
 
 def annotate(image, lines, picture=None):
     """Return a card: the image enlarged, and lines of text below it.
 
-    image: (28, 28) uint8; lines: up to three pairs of a text and a colour; picture: the user's own,
+    image: (28, 28) uint8; lines: up to three pairs of a text and a color; picture: the user's own,
     a Pillow image, to show beside it. Returns (540, 420, 3) uint8, BGR, or (540, 882, 3) with
     `picture`.
     """
@@ -73,7 +73,7 @@ def save_montage(path, cards):
 def has_screen():
     """Return whether a window can be opened.
 
-    A child process tries it: where OpenCV reaches no screen, it does not raise but aborts.
+    Tried in a child process: without a screen, OpenCV aborts instead of raising an error.
     """
     command = [sys.executable, "-c", "import cv2; cv2.namedWindow('screen')"]
     try:
@@ -91,18 +91,18 @@ def wait_for_key(title, picture):
     # waitKey() without a limit would wait for ever once the window is closed
     key = cv2.waitKey(20)
     is_open = False
-    # asking for a window that is closed may raise
+    # the query may raise an error if the window is closed
     with suppress(cv2.error):
         is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
     if key == 27 or not is_open:
         return "q"
-    return chr(key) if key >= 0 else ""
+    return chr(key).lower() if key >= 0 else ""
 
 
 def show(cards):
     """Show one card after the other where there is a screen, and say so where there is none."""
     if not has_screen():
-        print("[INFO] no screen can be reached: open the montage to see the predictions")
+        print("[INFO] no screen found: open the montage to see the predictions")
         return
     print("[INFO] press any key in the window for the next prediction, q to quit...")
     # without Qt's toolbar
@@ -121,8 +121,8 @@ def draw(classify, folder):
     The key s saves the drawing in `folder`, c clears it, q quits.
     """
     canvas, last_point = np.zeros((CANVAS, CANVAS), np.uint8), None
-    keys = "c clear  s save  q quit", GREY
-    card = empty = annotate(canvas[:28, :28], [("draw on the left", WHITE), ("", GREY), keys])
+    keys = "c clear  s save  q quit", GRAY
+    card = empty = annotate(canvas[:28, :28], [("draw on the left", WHITE), ("", GRAY), keys])
 
     def on_mouse(event, x, y, flags, _):
         nonlocal last_point, card
@@ -134,10 +134,11 @@ def draw(classify, folder):
             # the stroke ends, even if the button was released outside the window
             last_point = None
             with suppress(ValueError):
-                image = to_kmnist(Image.fromarray(canvas))
+                # a margin: what reaches the edges of a picture is not taken for the character
+                image = to_kmnist(Image.fromarray(np.pad(canvas, MARGIN)))
                 prediction, second = classify(image)
                 print(f"[INFO] predicted label: {prediction} {second}".rstrip())
-                card = annotate(image, [(prediction, WHITE), (second, GREY), keys])
+                card = annotate(image, [(prediction, WHITE), (second, GRAY), keys])
 
     cv2.namedWindow("Draw", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
     cv2.setMouseCallback("Draw", on_mouse)
@@ -150,5 +151,5 @@ def draw(classify, folder):
         if key == "s":
             paths = (folder / f"drawing-{number}.png" for number in count(1))
             path = next(path for path in paths if not path.exists())
-            Image.fromarray(canvas).save(path)
+            Image.fromarray(np.pad(canvas, MARGIN)).save(path)
             print(f"[INFO] saved {path}")

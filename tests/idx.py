@@ -1,4 +1,4 @@
-"""KMNIST's file format, written and read without the help of the project's own code."""
+"""KMNIST's file format, written without the help of the project's own code."""
 
 import numpy as np
 
@@ -17,11 +17,3 @@ def write_dataset(root, **splits):
         (raw / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels.astype(np.uint8)))
     return raw
-
-
-def read_idx(path):
-    """Return the uint8 array that an IDX file holds."""
-    content = path.read_bytes()
-    num_dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", count=num_dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * num_dimensions).reshape(shape)

@@ -235,7 +235,7 @@ def test_offline_auto_trains_on_printed_hiragana(tmp_path):
         "train.py", "-d", tmp_path / "data", "-m", model, "-p", plot, "-e", 1, "--val-split", 0.9
     )
     assert run.returncode == 0, run.stderr
-    assert "6000 images to train on, 54000 to validate on, 10000 to test on" in run.stdout
+    assert "6000 training, 54000 validation, 10000 test images" in run.stdout
     (warning,) = run.stderr.splitlines()
     assert warning.startswith("[WARNING] ")
     for address in datasets.MIRRORS:

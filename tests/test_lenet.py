@@ -1,25 +1,26 @@
 import pytest
 import torch
+from torch.nn import Conv2d
+from torch.nn import Linear
+from torch.nn import LogSoftmax
+from torch.nn import MaxPool2d
+from torch.nn import ReLU
 
 from modules.lenet import LeNet
 
 
 def test_layers_are_the_tutorials_in_its_order():
-    layers = list(LeNet(numChannels=1, classes=10).named_children())
-    assert [name for name, _ in layers] == [
-        "conv1", "relu1", "maxpool1", "conv2", "relu2", "maxpool2", "fc1", "relu3", "fc2",
-        "logSoftmax",
-    ]  # fmt: skip
-    model = dict(layers)
-    assert (model["conv1"].in_channels, model["conv1"].out_channels) == (1, 20)
-    assert (model["conv2"].in_channels, model["conv2"].out_channels) == (20, 50)
-    for name in ("conv1", "conv2"):
-        assert (model[name].kernel_size, model[name].stride) == ((5, 5), (1, 1))
-        assert model[name].padding == (0, 0)
-    for name in ("maxpool1", "maxpool2"):
-        assert (model[name].kernel_size, model[name].stride) == ((2, 2), (2, 2))
-    assert (model["fc1"].in_features, model["fc1"].out_features) == (800, 500)
-    assert (model["fc2"].in_features, model["fc2"].out_features) == (500, 10)
+    pool = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
+    expected = {
+        "conv1": Conv2d(1, 20, (5, 5)), "relu1": ReLU(), "maxpool1": pool,
+        "conv2": Conv2d(20, 50, (5, 5)), "relu2": ReLU(), "maxpool2": pool,
+        "fc1": Linear(800, 500), "relu3": ReLU(),
+        "fc2": Linear(500, 10), "logSoftmax": LogSoftmax(dim=1),
+    }  # fmt: skip
+    layers = LeNet(numChannels=1, classes=10).named_children()
+    assert [(name, str(layer)) for name, layer in layers] == [
+        (name, str(layer)) for name, layer in expected.items()
+    ]
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 10), (3, 49)])

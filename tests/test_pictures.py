@@ -89,6 +89,7 @@ def test_every_kind_of_picture_gives_the_same_image(look_at):
         "colour.png": colour,
         "light on dark.png": 255 - picture,
         "black on nothing.png": np.dstack([np.zeros((300, 300, 3), np.uint8), 255 - picture]),
+        "16 bit.tiff": picture.astype(np.uint16) * 257,
         "photograph.jpg": picture,
         "おお.webp": picture,
         "uneven light.jpg": (picture * (0.4 + 0.6 * columns * rows)).astype(np.uint8),

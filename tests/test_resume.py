@@ -93,7 +93,7 @@ def test_ctrl_c(paths, tmp_path):
 OTHER_SETTINGS = [
     ("--lr 0.01", "0.001"), ("--batch-size 32", "64"), ("--seed 1", "42"),
     ("--val-split 0.2", "0.25"), ("--dataset printed", "kmnist"), ("--augment", "False"),
-    ("--amp", "False"),
+    ("--amp", "False"), ("--data elsewhere", "data"),
 ]  # fmt: skip
 
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torchvision
 import tutorial
 from conftest import REAL_KMNIST
 from conftest import Script
 from conftest import run_script
-from idx import read_idx
 from torch.nn import NLLLoss
 from torch.nn.functional import nll_loss
 from torch.utils.data import DataLoader
@@ -28,9 +28,8 @@ CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
 
 def read_split(data, split):
     """Return images, (N, 1, 28, 28) float32 in [0, 1], and labels as the files have them."""
-    images = read_idx(data / "KMNIST" / "raw" / f"{split}-images-idx3-ubyte")
-    labels = read_idx(data / "KMNIST" / "raw" / f"{split}-labels-idx1-ubyte")
-    return torch.tensor(images)[:, None] / 255, torch.tensor(labels).long()
+    dataset = torchvision.datasets.KMNIST(data, train=split == "train")
+    return dataset.data[:, None] / 255, dataset.targets
 
 
 def log_probs_of(model_path, images):
@@ -43,7 +42,7 @@ def log_probs_of(model_path, images):
 
 def test_prints_the_story_of_the_run(trained):
     out = trained.run.stdout
-    assert "[INFO] KMNIST: 900 images to train on, 300 to validate on, 300 to test on" in out
+    assert "[INFO] KMNIST: 900 training, 300 validation, 300 test images" in out
     assert re.findall(r"^\[INFO\] epoch (.*)$", out, re.M) == [f"{n}/5" for n in range(1, 6)]
     metrics = r"train loss (.*), train accuracy (.*), validation loss (.*), validation accuracy"
     assert len(re.findall(rf"^\[INFO\] {metrics} \d\.\d{{4}}$", out, re.M)) == 5
@@ -156,6 +155,9 @@ def test_flag_trains_and_is_recorded(flag, paths, trained, call_main):
     assert other["settings"][flag.strip("-")]
     expected = (7e-3, 32) if flag == "--augment" else (1e-3, 64)
     assert (other["settings"]["lr"], other["settings"]["batch_size"]) == expected
+    assert other["optimizer"]["param_groups"][0]["weight_decay"] == 0.1 * (flag == "--augment")
+    # three epochs of 900 images in batches of 32
+    assert other["scheduler"].get("total_steps") == (87 if flag == "--augment" else None)
     assert other["model"]["conv1.weight"].dtype == torch.float32
     assert not torch.equal(other["model"]["conv1.weight"], plain["model"]["conv1.weight"])
     assert other["history"]["train_loss"][-1] < other["history"]["train_loss"][0]

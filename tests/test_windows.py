@@ -165,9 +165,10 @@ def test_draw(start, trained, data, tmp_path, call_main):
     saved = tmp_path / "drawing-1.png"
     script.wait_for(f"[INFO] saved {saved}")
     drawing = cv2.imread(str(saved), cv2.IMREAD_UNCHANGED)
-    assert drawing.shape == (540, 540)
-    assert drawing[200, 280] == drawing[400, 270] == 255
-    assert drawing[20, 20] == 0
+    # with a margin of 14 pixels
+    assert drawing.shape == (568, 568)
+    assert drawing[214, 294] == drawing[414, 284] == 255
+    assert drawing[34, 34] == 0
     # what was said is what the network makes of the drawing
     run = call_main("predict.py", "-m", trained.model, "-i", saved, "--no-display")
     assert f"{saved}: predicted label: {said}\n" in run.stdout

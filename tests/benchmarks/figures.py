@@ -63,7 +63,9 @@ def draw_network(path, model, image):
     two[1].barh(list(HIRAGANA), probabilities, color="#6ee66e")
     two[1].invert_yaxis()
     two[1].set(xlim=(0, 1), facecolor=DARK)
-    two[1].set_title("after fc2 and logSoftmax:\nten probabilities", color=LIGHT, fontsize=11)
+    two[1].set_title(
+        "after fc2, logSoftmax and exp():\nten probabilities", color=LIGHT, fontsize=11
+    )
     two[1].tick_params(colors=LIGHT)
     figure.savefig(path, facecolor=DARK)
 
