@@ -21,6 +21,10 @@ from modules.printed import draw_images
 ROOT = Path(__file__).resolve().parent.parent
 REAL_KMNIST = ROOT.parent / "shared" / "kmnist-8k"
 
+without_screen = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux, tests can hide the screen"
+)
+
 # importing PyTorch takes seconds: scripts are forked from a process that has done it (or, on
 # Windows, which cannot fork, started as slowly as ever)
 processes = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")

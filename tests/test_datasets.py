@@ -140,7 +140,7 @@ def test_all_mirrors_fail(mirror, server, monkeypatch, tmp_path, call_main, caps
     datasets.MIRRORS[:] = [mirror(fault) for fault in faults]
     outputs = ["-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
     run = call_main("train.py", "--dataset", "kmnist", "-d", tmp_path, *outputs)
-    words = ["Connection refused", "503", "timed out", "hash", "--data"]
+    words = ["refused", "503", "timed out", "hash", "--data"]
     words += [tmp_path / "KMNIST" / "raw", *datasets.MIRRORS]
     assert_one_line(run, 1, *words)
     assert list(tmp_path.rglob("*-ubyte*")) == []
@@ -244,7 +244,7 @@ def test_offline_auto_trains_on_printed_hiragana(tmp_path):
     assert torch.load(model, weights_only=True)["dataset"] == "printed"
 
     # predict.py takes the dataset from the model, and needs nothing else
-    run = run_script("predict.py", "-d", tmp_path / "data", "-m", model, "-o", tmp_path / "o.png")
+    run = run_script("predict.py", "-m", model, "-o", tmp_path / "o.png", "--no-display")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("ground truth label") == 10
 

@@ -154,7 +154,7 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     (folder / "notes.txt").write_text("no picture, and not taken for one")
 
     montage, missing = tmp_path / "montage.png", tmp_path / "missing.png"
-    flags = ["-m", trained.model, "-o", montage, "--image", folder, empty, missing]
+    flags = ["-m", trained.model, "-o", montage, "--no-display", "-i", folder, empty, missing]
     run = run_script("predict.py", *flags)
     assert run.returncode == 1
     lines = run.stderr.splitlines()

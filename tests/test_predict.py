@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import run_process
 from conftest import run_script
+from conftest import without_screen
 from idx import write_dataset
 from test_train import log_probs_of
 from test_train import read_split
@@ -25,18 +26,21 @@ def label_lines(stdout):
 
 
 @pytest.fixture
-def flags(trained, data, tmp_path):
-    return ["-d", data, "-m", trained.model, "-o", tmp_path / "montage.png"]
+def flags(trained, tmp_path):
+    # without -d: the model knows the folder that it was trained on
+    return ["-m", trained.model, "-o", tmp_path / "montage.png"]
 
 
 @pytest.fixture(scope="module")
 def predicted(trained, data, tmp_path_factory):
     montage = tmp_path_factory.mktemp("predicted") / "montage.png"
-    run = run_process("predict.py", "-d", data, "-m", trained.model, "-o", montage, "-n", 37)
+    flags = ["-d", data, "-m", trained.model, "-o", montage, "-n", 37]
+    run = run_process("predict.py", *flags)
     assert run.returncode == 0, run.stderr
     return run, montage
 
 
+@without_screen
 def test_without_a_screen_all_is_printed_and_the_montage_named(predicted):
     run, montage = predicted
     truths, predictions, _ = label_lines(run.stdout)
@@ -49,6 +53,7 @@ def test_without_a_screen_all_is_printed_and_the_montage_named(predicted):
     assert [path.name for path in montage.parent.iterdir()] == ["montage.png"]
 
 
+@without_screen
 def test_montage_is_a_full_grid_green_where_right_and_red_where_wrong(predicted):
     run, montage = predicted
     truths, predictions, _ = label_lines(run.stdout)
@@ -70,7 +75,8 @@ def test_every_test_image_once_with_what_the_model_says_of_it(trained, data, tmp
     # a file that is only the state dict loads too
     torch.save(torch.load(trained.model, weights_only=True)["model"], model)
     montage = tmp_path / "montage.png"
-    run = run_script("predict.py", "-d", data, "-m", model, "-o", montage, "-n", 1000)
+    flags = ["-d", data, "-m", model, "-o", montage, "-n", 1000, "--no-display"]
+    run = run_script("predict.py", *flags)
     truths, predictions, confidences = label_lines(run.stdout)
 
     images, labels = read_split(data, "t10k")
@@ -92,6 +98,7 @@ def test_seed_chooses_the_images(flags, call_main):
     assert choice(1) != choice(2)
 
 
+@without_screen
 def test_dead_display_ends_like_none(flags):
     run = run_script("predict.py", *flags, DISPLAY=":4242")
     assert (run.returncode, run.stderr) == (0, "")
@@ -100,7 +107,7 @@ def test_dead_display_ends_like_none(flags):
 
 
 def test_terminal_without_hiragana(flags):
-    run = run_script("predict.py", *flags, PYTHONIOENCODING="ascii")
+    run = run_script("predict.py", *flags, "--no-display", PYTHONIOENCODING="ascii")
     assert (run.returncode, run.stderr) == (0, "")
     label = r"(?:\? \()?[a-z]+\)?"
     assert len(re.findall(rf"label: {label}, predicted label: {label} [\d.]+ %", run.stdout)) == 10
@@ -108,7 +115,7 @@ def test_terminal_without_hiragana(flags):
 
 
 def test_mistakes_most_confident_first(trained, flags):
-    run = run_script("predict.py", *flags, "--mistakes", "-n", 1000)
+    run = run_script("predict.py", *flags, "--no-display", "--mistakes", "-n", 1000)
     assert (run.returncode, run.stderr) == (0, "")
     first, *_ = run.stdout.splitlines()
     accuracy = re.search(r"^ +accuracy +([\d.]+) +300$", trained.run.stdout, re.M).group(1)
@@ -127,7 +134,7 @@ def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
     right = log_probs_of(trained.model, images).argmax(dim=1) == labels
     pixels = (255 * images[right, 0]).round().byte().numpy()
     write_dataset(tmp_path, t10k=(pixels, labels[right].numpy()))
-    run = call_main("predict.py", *flags, "-d", tmp_path, "--mistakes")
+    run = call_main("predict.py", *flags, "-d", tmp_path, "--mistakes", "--no-display")
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("[INFO] 0 of ")
     assert not flags[-1].exists()

@@ -43,6 +43,7 @@ def test_program_for_your_own_image(trained, tmp_path, call_main):
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
     flags = ["-m", trained.model, "-i", tmp_path / "photo.jpg", "-o", tmp_path / "o.png"]
+    flags += ["--no-display"]
     assert f"({said.strip()})" in call_main("predict.py", *flags).stdout
 
 

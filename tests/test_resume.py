@@ -14,7 +14,7 @@ from conftest import assert_one_line
 from conftest import contents
 from conftest import run_process
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def assert_equal(ours, theirs):
     assert ours["scheduler"] == theirs["scheduler"]
 
 
+@needs_signals
 @pytest.mark.parametrize("flags", [[], ["--augment"]], ids=["plain", "augment"])
 def test_killed_and_resumed_equals_one_go_bit_for_bit(flags, paths, tmp_path, call_main):
     out = tmp_path / "out"
@@ -61,6 +62,7 @@ def test_more_epochs_are_more_of_the_same(paths, call_main):
     assert_equal(torch.load(paths[3]), longer)
 
 
+@needs_signals
 def test_killed_at_random_moments(paths, tmp_path):
     """Whatever a run leaves loads, and epochs never go back."""
     model = tmp_path / "out" / "m.pth"
@@ -79,6 +81,7 @@ def test_killed_at_random_moments(paths, tmp_path):
     assert len(epochs_seen) > 3
 
 
+@needs_signals
 def test_ctrl_c(paths, tmp_path):
     script = Script("train.py", *paths, "-e", 1000)
     script.wait_for("epoch 3/")
@@ -149,6 +152,7 @@ def test_full_disk(resumable, tmp_path):
     assert contents(tmp_path).keys() <= {"m.pth", "p.png"}
 
 
+@needs_signals
 def test_reader_of_the_lines_goes_away(paths, tmp_path):
     """As in `python train.py | head -n 1`."""
     lines = tmp_path / "lines"

@@ -212,7 +212,8 @@ def test_real_kmnist_images(real_trained, tmp_path):
     # the tutorial as written ends between 91 and 93.5 % on these images, depending on its seed
     assert 0.91 < accuracy < 0.94
 
-    flags = ["-d", REAL_KMNIST, "-m", real_trained.model, "-o", tmp_path / "shown.png", "-n", 40]
+    flags = ["-d", REAL_KMNIST, "-m", real_trained.model, "-o", tmp_path / "o.png", "-n", 40]
+    flags += ["--no-display"]
     run = run_script("predict.py", *flags)
     assert run.returncode == 0, run.stderr
     mistaken = int(re.search(r"(\d+) of 40 test images misclassified", run.stdout).group(1))

@@ -12,6 +12,7 @@ from conftest import Script
 from conftest import assert_one_line
 from conftest import environment
 from conftest import run_script
+from conftest import without_screen
 from pyvirtualdisplay import Display as VirtualDisplay
 
 Xlib = pytest.importorskip("Xlib", reason="these windows need Linux")
@@ -188,6 +189,7 @@ def test_no_display_opens_no_window(screen, trained, data, tmp_path):
     assert montage.exists()
 
 
+@without_screen
 @pytest.mark.parametrize("flags", [[], ["--no-display"]])
 def test_draw_without_a_screen(flags, trained):
     run = run_script("predict.py", "-m", trained.model, "--draw", *flags)
