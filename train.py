@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from sklearn.metrics import classification_report
+from torch.nn import CrossEntropyLoss
 from torch.nn import NLLLoss
 from torch.optim import Adam
 from torch.optim import AdamW
@@ -102,7 +103,7 @@ def parse_arguments():
     add("-l", "--lr", type=cli.positive_float, default=missing, help=text)
     text = "fraction of the training images kept for validation"
     add("--val-split", type=cli.fraction, default=0.25, help=text)
-    text = "data augmentation, weight decay and a learning-rate schedule"
+    text = "data augmentation, weight decay, label smoothing, learning-rate schedule"
     add("--augment", action="store_true", help=text)
     add("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     add("--resume", action="store_true", help="resume training from --model, with its settings")
@@ -152,14 +153,18 @@ def main():
     model.to(args.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = ConstantLR(optimizer, factor=1)
-    loss_fn = NLLLoss()
+    train_loss_fn = val_loss_fn = NLLLoss()
 
-    # with --augment, use decoupled weight decay (AdamW), which reduces overfitting, and a learning
-    # rate that warms up and then decays to almost 0
+    # with --augment, reduce overfitting by decoupled weight decay (AdamW) and label smoothing; let
+    # the learning rate warm up, and then decay to almost 0
     if args.augment:
         optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
         num_steps = args.epochs * len(train_loader)
-        scheduler = OneCycleLR(optimizer, args.lr, total_steps=num_steps, pct_start=0.15)
+        scheduler = OneCycleLR(
+            optimizer, args.lr, total_steps=num_steps, pct_start=0.15, anneal_strategy="linear"
+        )
+        # for log-probabilities, the cross entropy is NLLLoss, but with label smoothing
+        train_loss_fn = CrossEntropyLoss(label_smoothing=0.1)
 
     # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
@@ -174,9 +179,9 @@ def main():
     title, start = f"LeNet on {test_data.title}", time.perf_counter()
     for epoch in range(len(history["train_loss"]) + 1, args.epochs + 1):
         train_loss, train_acc = train_epoch(
-            model, train_loader, loss_fn, optimizer, scheduler, args.amp
+            model, train_loader, train_loss_fn, optimizer, scheduler, args.amp
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn)
+        val_loss, val_acc, _ = evaluate(model, val_loader, val_loss_fn)
         if not math.isfinite(train_loss + val_loss):
             sys.exit(f"[ERROR] epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
@@ -211,7 +216,7 @@ def main():
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {test_data.title}...")
-    _, _, predictions = evaluate(model, test_loader, loss_fn)
+    _, _, predictions = evaluate(model, test_loader, val_loss_fn)
     labels, numbers = test_data.targets.tolist(), range(len(classes))
     print(
         classification_report(
