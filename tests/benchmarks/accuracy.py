@@ -18,7 +18,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 TUTORIAL = "the tutorial's way"
-WAYS = ["train.py", *(f"train.py --augment --epochs {n}" for n in (3, 10, 30, 100))]
+WAYS = ["train.py", *(f"train.py --augment --epochs {n}" for n in (3, 4, 10, 30, 100))]
 
 
 def write_printed(root):
