@@ -69,9 +69,9 @@ def load_checkpoint(path):
         checkpoint["data"] = root if Path(root).is_dir() else str(Path("data").resolve())
     except OSError:
         raise
-    except Exception as error:
+    except Exception:
         sys.exit(
-            f"[ERROR] {path} is damaged or not a checkpoint of this LeNet "
-            f"({type(error).__name__}): train again, or choose another --model"
+            f"[ERROR] {path} is damaged or not a checkpoint of this LeNet: "
+            "train again, or choose another --model"
         )
     return checkpoint
