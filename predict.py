@@ -4,18 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from modules import cli
-from modules import viewer
+from modules import cli, viewer
 from modules.checkpoint import load_checkpoint
-from modules.datasets import label_text
-from modules.datasets import load_test_images
+from modules.datasets import check_exists, load_dataset
 from modules.lenet import LeNet
-from modules.preprocess import find_pictures
-from modules.preprocess import read_picture
-from modules.preprocess import to_kmnist
+from modules.preprocess import find_pictures, read_picture, to_kmnist
 
 
 def predict(model, images, device):
@@ -24,88 +19,91 @@ def predict(model, images, device):
     with torch.inference_mode():
         # in batches: ten thousand images at once would take a lot of memory
         batches = torch.as_tensor(images).unsqueeze(1).split(250)
-        log_probs = [model(batch.to(device).float() / 255) for batch in batches]
+        log_probs = [model(batch.to(device) / 255) for batch in batches]
     # the exponential of a log-probability is the probability
     return torch.cat(log_probs).exp().cpu()
 
 
 def describe(probabilities, classes):
-    """Return two texts: the predicted class, `き (ki) 76.1 %`, and the second if at least 10 %."""
+    """Return the predicted class, and lines of text: it, and the second class if at least 10%."""
     best, labels = probabilities.topk(2)
-    prediction, second = (
-        f"{label_text(classes[label])} {100 * probability:.1f} %"
-        for probability, label in zip(best, labels, strict=True)
-    )
-    return prediction, f"or {second}" if best[1] >= 0.1 else ""
+    first, second = (classes[label] for label in labels)
+    lines = [f"{first} {best[0]:.1%}", f"or {second} {best[1]:.1%}"]
+    return first, lines if best[1] >= 0.1 else lines[:1]
 
 
-def predict_test_images(model, test_data, args):
-    """Yield the line to print and the contents of a card, for random or misclassified images."""
-    chosen = np.arange(len(test_data))
-    if not args.mistakes:
-        rng = np.random.default_rng(args.seed)
-        chosen = rng.choice(chosen, size=min(args.num, len(chosen)), replace=False)
-    images, labels = test_data.data[chosen], test_data.targets[chosen]
-
+def show_test_images(model, test_data, args):
+    """Print the predictions for random or misclassified test images; return their pictures."""
+    torch.manual_seed(args.seed)
+    chosen = torch.randperm(len(test_data))[: None if args.mistakes else args.num]
+    images, labels = test_data.images[chosen].numpy(), test_data.labels[chosen]
     probabilities = predict(model, images, args.device)
     confidences, predicted = probabilities.max(dim=1)
     wrong = (predicted != labels).nonzero().flatten()
-    print(f"[INFO] {len(wrong)} of {len(chosen)} test images misclassified, ", end="")
-    print(f"accuracy {100 * (1 - len(wrong) / len(chosen)):.2f} %")
 
-    # with --mistakes, the misclassified images, the most confident first
-    order = range(len(chosen))
+    score = f"{len(wrong)} of {len(images)} test images misclassified"
+
+    order, annotated = range(len(images)), []
     if args.mistakes:
+        score += f", accuracy {1 - len(wrong) / len(images):.2%}"
+        # the most confident first
         order = wrong[confidences[wrong].argsort(descending=True)][: args.num]
+    print(f"[INFO] {score}")
     for i in order:
-        truth = label_text(test_data.classes[labels[i]])
-        prediction, second = describe(probabilities[i], test_data.classes)
-        lines = [(prediction, viewer.GREEN), (second, viewer.GRAY)]
-        if predicted[i] != labels[i]:
-            lines = [(prediction, viewer.RED), (f"true: {truth}", viewer.RED), lines[1]]
-        text = f"ground truth label: {truth}, predicted label: {prediction} {second}"
-        yield text, images[i].numpy(), lines, None
+        truth = test_data.classes[labels[i]]
+        label, lines = describe(probabilities[i], test_data.classes)
+        print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
+        if len(annotated) < viewer.MAX_IMAGES:
+            color = viewer.GREEN if label == truth else viewer.RED
+            lines = lines if label == truth else [lines[0], f"true: {truth}"]
+            annotated.append(viewer.annotate(images[i], label, lines, color))
+    return annotated
 
 
-def predict_pictures(classify, paths, failed):
-    """Yield the same for the user's pictures; append those that cannot be used to `failed`."""
+def show_pictures(model, classes, paths, device):
+    """Print the predictions for the user's pictures; return them, and the number of failures."""
+    annotated, num_failed = [], 0
     for path in paths:
         try:
             picture = read_picture(path)
             image = to_kmnist(picture)
         except ValueError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
-            failed.append(path)
+            num_failed += 1
             continue
-        prediction, second = classify(image)
-        lines = [(prediction, viewer.WHITE), (second, viewer.GRAY)]
-        yield f"{path}: predicted label: {prediction} {second}", image, lines, picture
+        label, lines = describe(predict(model, image[None], device)[0], classes)
+        print(f"[INFO] {path}: predicted label: {' '.join(lines)}")
+        if len(annotated) < viewer.MAX_IMAGES:
+            annotated.append(viewer.annotate(image, label, lines, picture=picture))
+    return annotated, num_failed
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add, missing = parser.add_argument, argparse.SUPPRESS
-    add("-m", "--model", type=Path, default="output/model.pth", help="the trained model")
-    text = "dataset folder (default: the one that the model was trained on)"
-    add("-d", "--data", type=cli.folder, default=missing, help=text)
-    add("-n", "--num", type=cli.positive_int, default=10, help="number of test images")
-    add_one_of = parser.add_mutually_exclusive_group().add_argument
-    text = "your pictures of one character each, files or folders (default: test images)"
-    add_one_of("-i", "--image", type=Path, nargs="+", metavar="PATH", default=missing, help=text)
-    add_one_of("--mistakes", action="store_true", help="show misclassified test images")
-    add_one_of("--draw", action="store_true", help="draw characters with the mouse")
-    text = "montage of the predictions; drawings are saved beside it"
-    add("-o", "--output", type=cli.png_path, default="output/predictions.png", help=text)
-    add("--no-display", action="store_true", help="do not open a window")
-    cli.add_shared_arguments(parser)
+    parser = argparse.ArgumentParser(description=__doc__)
+    show = parser.add_mutually_exclusive_group()
+    # fmt: off
+    parser.add_argument("-m", "--model", type=cli.path, default="output/model.pth",
+                        help="checkpoint file (default: %(default)s)")
+    parser.add_argument("-d", "--data", type=cli.path,
+                        help="dataset folder (default: the one that the model was trained on)")
+    parser.add_argument("-n", "--num", type=cli.positive_int, default=10,
+                        help="number of test images (default: %(default)s)")
+    show.add_argument("-i", "--image", type=cli.path, nargs="+", metavar="PATH",
+                      help="your pictures of one character each: files, folders or patterns")
+    show.add_argument("--mistakes", action="store_true", help="show misclassified test images")
+    show.add_argument("--draw", action="store_true", help="draw characters with the mouse")
+    parser.add_argument("-o", "--output", type=cli.png_path, default="output/predictions.png",
+                        help="montage of the predictions (default: %(default)s)")
+    parser.add_argument("--no-display", action="store_true", help="do not open a window")
+    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICES)
+    parser.add_argument("--seed", type=cli.seed, default=42,
+                        help="random seed that chooses the test images (default: %(default)s)")
+    # fmt: on
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
-    cli.check_outputs(args.output)
 
     # load the trained network
     checkpoint = load_checkpoint(args.model)
@@ -114,43 +112,40 @@ def main():
     model.load_state_dict(checkpoint["model"])
     model.to(args.device)
 
-    def classify(image):
-        return describe(predict(model, image[np.newaxis], args.device)[0], classes)
-
+    can_display = not args.no_display and viewer.has_screen()
     if args.draw:
-        if args.no_display or not viewer.has_screen():
-            sys.exit(
-                "[ERROR] --draw needs a screen (none found, or --no-display): use --image instead"
-            )
-        viewer.draw(classify, args.output.parent)
+        if not can_display:
+            sys.exit(f"[ERROR] --draw needs a window: {viewer.NO_WINDOW}; or use --image")
+        viewer.draw(
+            lambda image: describe(predict(model, image[None], args.device)[0], classes),
+            folder=args.output.parent / "drawings",
+        )
         return
 
-    # choose images, and predict their classes
-    failed = []
-    if "image" in args:
+    # predict the classes of the user's pictures, or of test images
+    num_failed = 0
+    if args.image:
         paths = find_pictures(args.image)
         if args.output.resolve() in [path.resolve() for path in paths]:
             sys.exit(f"[ERROR] {args.output} is one of your pictures: choose another --output")
-        predictions = predict_pictures(classify, paths, failed)
+        annotated, num_failed = show_pictures(model, classes, paths, args.device)
     else:
-        root = args.data if "data" in args else checkpoint["data"]
-        test_data = load_test_images(checkpoint["dataset"], root)
-        predictions = predict_test_images(model, test_data, args)
+        dataset = "kmnist" if args.data else checkpoint["settings"]["dataset"]
+        root = args.data or Path(checkpoint["data"])
+        if dataset == "kmnist":
+            check_exists(root)
+        test_data = load_dataset(dataset, root, train=False)
+        annotated = show_test_images(model, test_data, args)
 
-    # print each prediction, and draw a card for it
-    cards = []
-    for text, *card in predictions:
-        print(f"[INFO] {text}".rstrip())
-        if len(cards) < viewer.MAX_CARDS:
-            cards.append(viewer.annotate(*card))
-
-    # present the cards: in a montage and, where there is a screen, in a window
-    if cards:
-        viewer.save_montage(args.output, cards)
+    # present the annotated images: in a montage and, where there is a screen, in a window
+    if annotated:
+        viewer.save_montage(args.output, annotated)
         print(f"[INFO] saved {args.output}")
-        if not args.no_display:
-            viewer.show(cards)
-    sys.exit(1 if failed else 0)
+        if can_display:
+            viewer.show(annotated)
+        elif not args.no_display:
+            print(f"[INFO] {viewer.NO_WINDOW}")
+    sys.exit(1 if num_failed else 0)
 
 
 if __name__ == "__main__":

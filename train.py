@@ -3,44 +3,41 @@
 import argparse
 import math
 import sys
-import time
-from pathlib import Path
+from time import perf_counter
 
 import torch
 from sklearn.metrics import classification_report
-from torch.nn import CrossEntropyLoss
-from torch.nn import NLLLoss
+from torch.nn import CrossEntropyLoss, NLLLoss
+from torch.nn.functional import nll_loss
 from torch.optim import Adam
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import ConstantLR
-from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
-from torch.utils.data import default_convert
-from torch.utils.data import random_split
-from tqdm import tqdm
+from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
+from torch.utils.data import DataLoader, default_convert, random_split
 
 from modules import cli
-from modules.augment import warp_batch
-from modules.checkpoint import load_checkpoint
-from modules.checkpoint import save_checkpoint
-from modules.datasets import load_dataset
+from modules.augment import warp
+from modules.checkpoint import load_checkpoint, save_checkpoint
+from modules.cli import progress_bar
+from modules.datasets import check_exists, load_dataset
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
-# the settings that are saved in the checkpoint, and that --resume keeps
-SETTINGS = ["epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
+# the flags that are saved in the checkpoint, and that --resume keeps
+SETTINGS = ["dataset", "epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
 
 
-def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
+def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     """Train for one epoch; return the mean loss per image and the accuracy in [0, 1]."""
     # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
     total_loss, num_correct = 0, 0
 
-    # loop over the batches, with a progress bar in a terminal
-    for images, labels in tqdm(loader, desc="training", leave=False, disable=None):
+    for images, labels in progress_bar(loader, "training"):
+        images, labels = images.to(args.device), labels.to(args.device)
+        if args.augment:
+            images = warp(images)
+
         # forward pass: make predictions and compute the loss, mostly in bfloat16 with --amp
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
+        with torch.autocast(args.device.type, torch.bfloat16, enabled=args.amp):
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
 
@@ -50,8 +47,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
         optimizer.step()
         scheduler.step()
 
-        # the loss is the mean over a batch, and the last batch may be smaller; detach(): do not
-        # keep the computation graph alive
+        # sum over images, because the last batch may be smaller
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
@@ -60,17 +56,18 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, amp=False):
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
-def evaluate(model, loader, loss_fn):
+def evaluate(model, loader, device):
     """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
     model.eval()
     total_loss, num_correct, predictions = 0, 0, []
 
     # turn off gradient tracking: nothing is learned here
     with torch.inference_mode():
-        for images, labels in tqdm(loader, desc="evaluating", leave=False, disable=None):
+        for images, labels in progress_bar(loader, "evaluating"):
+            images, labels = images.to(device), labels.to(device)
             log_probs = model(images)
             predicted = log_probs.argmax(dim=1)
-            total_loss += loss_fn(log_probs, labels) * len(images)
+            total_loss += nll_loss(log_probs, labels, reduction="sum")
             num_correct += (predicted == labels).sum()
             predictions.append(predicted)
 
@@ -78,93 +75,114 @@ def evaluate(model, loader, loss_fn):
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
+def configure_training(model, args, steps_per_epoch):
+    """Return the loss function for training, the optimizer and the learning-rate scheduler."""
+    if not args.augment:
+        optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
+        return NLLLoss(), optimizer, ConstantLR(optimizer, factor=1)
+
+    # reduce overfitting by decoupled weight decay and label smoothing (for log-probabilities, the
+    # cross entropy is NLLLoss); let the learning rate warm up, and then decay to almost 0
+    optimizer = Adam(
+        model.parameters(), lr=args.lr, weight_decay=0.1, decoupled_weight_decay=True, fused=True
+    )
+    num_steps = args.epochs * steps_per_epoch
+    scheduler = OneCycleLR(
+        optimizer, 7 * args.lr, num_steps, pct_start=0.15, anneal_strategy="linear"
+    )
+    return CrossEntropyLoss(label_smoothing=0.1), optimizer, scheduler
+
+
 def parse_arguments():
-    """Return the arguments and the checkpoint to resume from, None without --resume."""
+    """Return the arguments and, with --resume, the checkpoint."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add = parser.add_argument
-    add("-m", "--model", type=Path, default="output/model.pth", help="checkpoint file")
-    add(
-        "-p",
-        "--plot",
-        type=cli.png_path,
-        default="output/plot.png",
-        help="plot of loss and accuracy",
-    )
-    text = "dataset folder, where KMNIST is downloaded to"
-    add("-d", "--data", type=cli.folder, default="data", help=text)
-    text = "auto is KMNIST, or printed Hiragana if KMNIST cannot be downloaded"
-    add("--dataset", choices=["auto", "kmnist", "printed"], default="auto", help=text)
-    add("-e", "--epochs", type=cli.positive_int, default=10, help="passes over the training images")
-    missing, text = argparse.SUPPRESS, "batch size (default: 64, or 32 with --augment)"
-    add("-b", "--batch-size", type=cli.positive_int, default=missing, help=text)
-    text = "learning rate, or its peak with --augment (default: 0.001, or 0.007 with --augment)"
-    add("-l", "--lr", type=cli.positive_float, default=missing, help=text)
-    text = "fraction of the training images kept for validation"
-    add("--val-split", type=cli.fraction, default=0.25, help=text)
-    text = "data augmentation, weight decay, label smoothing, learning-rate schedule"
-    add("--augment", action="store_true", help=text)
-    add("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
-    add("--resume", action="store_true", help="resume training from --model, with its settings")
-    cli.add_shared_arguments(parser)
+    # fmt: off
+    parser.add_argument("-m", "--model", type=cli.path, default="output/model.pth",
+                        help="checkpoint file")
+    parser.add_argument("-p", "--plot", type=cli.png_path, default="output/plot.png",
+                        help="plot of loss and accuracy")
+    parser.add_argument("-d", "--data", type=cli.path, default="data",
+                        help="dataset folder, filled by a download if empty")
+    parser.add_argument("--dataset", choices=["auto", "kmnist", "synthetic"], default="auto",
+                        help="auto: KMNIST, or synthetic Hiragana if KMNIST cannot be downloaded")
+    parser.add_argument("-e", "--epochs", type=cli.positive_int, default=10, help="epochs in all")
+    parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64, help="batch size")
+    parser.add_argument("-l", "--lr", type=cli.positive_float, default=1e-3, help="learning rate")
+    parser.add_argument("--val-split", type=cli.fraction, default=0.25,
+                        help="fraction of the training images kept for validation")
+    parser.add_argument("--augment", action="store_true",
+                        help="data augmentation, and a recipe that goes with it")
+    parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
+    parser.add_argument("--resume", action="store_true", help="resume training from --model")
+    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICES)
+    parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
+    # fmt: on
+    args = parser.parse_args()
+    return resume_arguments(parser, args) if args.resume else (args, None)
 
-    args, checkpoint = parser.parse_args(), None
-    if args.resume:
-        checkpoint = load_checkpoint(args.model)
-        args = cli.parse_resumed(parser, args.model, checkpoint)
-    vars(args).setdefault("batch_size", 32 if args.augment else 64)
-    vars(args).setdefault("lr", 7e-3 if args.augment else 1e-3)
-    cli.check_outputs(args.model, args.plot)
+
+def resume_arguments(parser, args):
+    """Return the arguments with the settings of the checkpoint, and the checkpoint.
+
+    Raises SystemExit with one line if the checkpoint, or another flag, does not allow resuming.
+    """
+    checkpoint = load_checkpoint(args.model)
+    if "optimizer" not in checkpoint:
+        sys.exit(f"[ERROR] {args.model} has no training state: start over without --resume")
+
+    # parse again, with the settings as defaults: a flag that differs from its setting was given
+    settings = checkpoint["settings"]
+    parser.set_defaults(device=args.device, data=checkpoint["data"], **settings)
+    args = parser.parse_args()
+    if args.dataset == "auto":
+        args.dataset = settings["dataset"]
+    for name, value in settings.items():
+        # the number of epochs may change, unless the learning-rate schedule depends on it
+        if getattr(args, name) != value and (name != "epochs" or args.augment):
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"--resume keeps {name} at {value}: leave {flag} or --resume out")
+    if args.dataset == "kmnist":
+        check_exists(args.data)
+
+    epochs = len(checkpoint["history"]["train_loss"])
+    print(f"[INFO] resuming after epoch {epochs}/{args.epochs} of {args.model}")
+    if epochs >= args.epochs:
+        print("[INFO] nothing to train: all epochs are done")
     return args, checkpoint
 
 
 def main():
     args, checkpoint = parse_arguments()
-    # denormals, numbers too small for full precision, slow a CPU down: treat them as 0
-    torch.set_flush_denormal(True)
-
-    # one random seed for the split, the initial weights, the order of the images and the warps
+    # a random seed for the split, the initial weights, the order of the images and the warps
     generator = torch.manual_seed(args.seed)
 
-    # load the data, and move it to the device
-    print("[INFO] loading the dataset...")
-    datasets = load_dataset(args.dataset, args.data)
-    train_val_data, test_data = (data.to(args.device) for data in datasets)
-    classes = test_data.classes
-
-    # keep a fraction of the training images for validation
-    if args.val_split * len(train_val_data) < 1:
-        sys.exit("[ERROR] the validation set is empty: choose a larger --val-split")
+    # load the data, and keep a fraction of the training images for validation
+    train_val_data = load_dataset(args.dataset, args.data, train=True)
+    args.dataset = train_val_data.name
+    test_data = load_dataset(args.dataset, args.data, train=False)
+    if checkpoint and checkpoint["num_images"] != len(train_val_data):
+        sys.exit(f"[ERROR] {args.data} does not hold the images that {args.model} was trained on")
     fractions = [1 - args.val_split, args.val_split]
+    if min(fractions) * len(train_val_data) < 1:
+        sys.exit("[ERROR] no image is left for training, or for validation: change --val-split")
     train_data, val_data = random_split(train_val_data, fractions, generator)
     print(f"[INFO] {test_data.title}: {len(train_data)} training, ", end="")
     print(f"{len(val_data)} validation, {len(test_data)} test images")
 
-    # the dataset returns whole batches, so there is nothing to collate; --augment warps them
-    collate = warp_batch if args.augment else default_convert
-    train_loader = DataLoader(train_data, args.batch_size, shuffle=True, collate_fn=collate)
-    val_loader = DataLoader(val_data, args.batch_size, collate_fn=default_convert)
-    test_loader = DataLoader(test_data, args.batch_size, collate_fn=default_convert)
+    # the dataset returns whole batches, so there is nothing to collate
+    options = {"batch_size": args.batch_size, "collate_fn": default_convert}
+    train_loader = DataLoader(train_data, shuffle=True, **options)
+    val_loader = DataLoader(val_data, **options)
+    test_loader = DataLoader(test_data, **options)
 
-    # the network, in the memory format that is usually fastest for convolutions; the optimizer, a
-    # learning rate that stays constant, and the loss
-    model = LeNet(numChannels=1, classes=len(classes))
-    model.to(args.device, memory_format=torch.channels_last)
-    optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
-    scheduler = ConstantLR(optimizer, factor=1)
-    train_loss_fn = val_loss_fn = NLLLoss()
-
-    # with --augment, reduce overfitting by decoupled weight decay (AdamW) and label smoothing; let
-    # the learning rate warm up, and then decay to almost 0
-    if args.augment:
-        optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
-        num_steps = args.epochs * len(train_loader)
-        scheduler = OneCycleLR(
-            optimizer, args.lr, total_steps=num_steps, pct_start=0.15, anneal_strategy="linear"
-        )
-        # for log-probabilities, the cross entropy is NLLLoss, but with label smoothing
-        train_loss_fn = CrossEntropyLoss(label_smoothing=0.1)
+    # the network, in the memory format that is often faster for convolutions (not on Apple's GPUs)
+    classes = test_data.classes
+    model = LeNet(numChannels=1, classes=len(classes)).to(args.device)
+    if args.device.type != "mps":
+        model.to(memory_format=torch.channels_last)
+    loss_fn, optimizer, scheduler = configure_training(model, args, len(train_loader))
 
     # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
@@ -176,12 +194,12 @@ def main():
         torch.set_rng_state(checkpoint["random_state"])
 
     print(f"[INFO] training LeNet on {args.device}...")
-    title, start = f"LeNet on {test_data.title}", time.perf_counter()
-    for epoch in range(len(history["train_loss"]) + 1, args.epochs + 1):
+    epochs, start = range(len(history["train_loss"]) + 1, args.epochs + 1), perf_counter()
+    for epoch in epochs:
         train_loss, train_acc = train_epoch(
-            model, train_loader, train_loss_fn, optimizer, scheduler, args.amp
+            model, train_loader, loss_fn, optimizer, scheduler, args
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, val_loss_fn)
+        val_loss, val_acc, _ = evaluate(model, val_loader, args.device)
         if not math.isfinite(train_loss + val_loss):
             sys.exit(f"[ERROR] epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
@@ -196,34 +214,26 @@ def main():
         # save what predict.py and --resume need, and plot the curves so far
         checkpoint = {
             "model": model.state_dict(),
-            "num_channels": 1,
             "classes": classes,
-            "dataset": test_data.name,
-            "data": args.data,
-            "epochs": epoch,
-            "history": history,
+            "data": str(args.data.resolve()),
+            "num_images": len(train_val_data),
             "settings": {name: getattr(args, name) for name in SETTINGS},
+            "history": history,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "random_state": torch.get_rng_state(),
         }
         save_checkpoint(args.model, checkpoint)
-        save_plot(args.plot, history, title)
-    # also if there was no epoch left to train
-    save_plot(args.plot, history, title)
-    print(f"[INFO] trained in {time.perf_counter() - start:.1f} s")
-    print(f"[INFO] saved {args.model} and {args.plot}")
+        save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
+    if epochs:
+        print(f"[INFO] trained in {perf_counter() - start:.1f} s: see {args.model}, {args.plot}")
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {test_data.title}...")
-    _, _, predictions = evaluate(model, test_loader, val_loss_fn)
-    labels, numbers = test_data.targets.tolist(), range(len(classes))
-    print(
-        classification_report(
-            labels, predictions, labels=numbers, target_names=classes, digits=4, zero_division=0
-        )
-    )
+    _, _, predictions = evaluate(model, test_loader, args.device)
+    names = {"labels": range(len(classes)), "target_names": classes}
+    print(classification_report(test_data.labels, predictions, **names, digits=4, zero_division=0))
 
 
 if __name__ == "__main__":
-    cli.run(main, on_interrupt="stopped: --resume continues from the last finished epoch")
+    cli.run(main, stopped="stopped; --resume continues after the last epoch above, if there is one")

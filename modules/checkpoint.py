@@ -1,13 +1,11 @@
-"""model.pth, written whole and loaded as plain data.
+"""model.pth: written whole, and loaded as plain data. train.py shows what it holds."""
 
-You can skip this module: train.py shows what a checkpoint holds.
-"""
-
+import errno
 import os
 import sys
+import time
 import zipfile
 from io import BytesIO
-from pathlib import Path
 
 import torch
 from torchvision.datasets import KMNIST
@@ -19,26 +17,48 @@ MAX_SIZE = 50 * 2**20
 
 
 def save_checkpoint(path, checkpoint):
-    """Save the dict `checkpoint` to `path`: a crash leaves the old file or the new one.
-
-    Raises OSError, naming the path.
-    """
+    """Save the dict `checkpoint`; a crash leaves the old file or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
     torch.save(checkpoint, buffer)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with temporary.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(buffer.getbuffer())
-            # write to the disk before renaming, in case the power fails
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            sync(file)
+        replace(partial, path)
     except OSError as error:
         # where the disk is full, the error names no file
         error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def sync(file):
+    """Write to the disk before the file replaces another, in case the power fails."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        # some network drives cannot do it
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def replace(source, target):
+    """Move a file into place.
+
+    Tries for two seconds: Windows refuses while a virus scanner or an indexer reads the old file.
+    """
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            return source.replace(target)
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def load_checkpoint(path):
@@ -52,21 +72,18 @@ def load_checkpoint(path):
     try:
         # torch.load() would decompress data of any size, and verifies no checksum
         with zipfile.ZipFile(path) as archive:
-            if path.stat().st_size > MAX_SIZE or any(p.compress_type for p in archive.infolist()):
-                raise ValueError("too large")
-            if archive.testzip():
-                raise ValueError("damaged")
+            if sum(part.file_size for part in archive.infolist()) > MAX_SIZE or archive.testzip():
+                raise ValueError("too large, or damaged")
         # weights_only: load plain data, and never run code that the file holds
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
-            checkpoint = {"model": checkpoint, "classes": KMNIST.classes, "dataset": "kmnist"}
+            checkpoint = {"model": checkpoint, "classes": KMNIST.classes, "data": "data"}
+            checkpoint["settings"] = {"dataset": "kmnist"}
         # raises an error where layers or shapes differ
-        LeNet(numChannels=1, classes=len(checkpoint["classes"])).load_state_dict(
-            checkpoint["model"]
-        )
-        # the dataset folder, or the default if it is gone
-        root = checkpoint.get("data", "data")
-        checkpoint["data"] = root if Path(root).is_dir() else str(Path("data").resolve())
+        LeNet(1, len(checkpoint["classes"])).load_state_dict(checkpoint["model"])
+        if checkpoint["settings"]["dataset"] not in ("kmnist", "synthetic"):
+            raise ValueError("from another version of this project")
+        return checkpoint
     except OSError:
         raise
     except Exception:
@@ -74,4 +91,3 @@ def load_checkpoint(path):
             f"[ERROR] {path} is damaged or not a checkpoint of this LeNet: "
             "train again, or choose another --model"
         )
-    return checkpoint

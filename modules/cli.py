@@ -1,7 +1,4 @@
-"""What both scripts share: checks of flags, and error messages in one line.
-
-You can skip this module.
-"""
+"""What both scripts share: the types of their flags, progress bars, and errors in one line."""
 
 import argparse
 import math
@@ -10,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 
 def number(convert, low, high):
@@ -29,113 +27,76 @@ def number(convert, low, high):
 positive_int = number(int, 0, 2**31)
 positive_float = number(float, 0, math.inf)
 fraction = number(float, 0, 1)
+seed = number(int, -1, 2**32)
 
 
-def folder(text):
-    """Return the absolute path, as a text, which a checkpoint can hold."""
-    return str(Path(text).resolve())
+def path(text):
+    # a shell expands ~ at the start of a word only, and on Windows never
+    return Path(os.path.expanduser(text))
 
 
 def png_path(text):
     if not text.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(f"{text} does not end in .png")
-    return Path(text)
+    return path(text)
+
+
+DEVICES = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
 
 
 def device(name):
-    """Return the torch.device `name`; `auto` is the accelerator if there is one, else the CPU.
-
-    Raises ArgumentTypeError, or SystemExit with one line if this machine has no such device.
-    """
-    if name == "auto":
+    """Return a torch.device; `auto` is the accelerator if there is one that works, else the CPU."""
+    is_auto = name == "auto"
+    if is_auto:
         name = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{name} is not a device such as cpu, cuda:1") from error
-    try:
-        torch.ones(1, device=device).item()
-    # different devices raise different errors
+        return torch.ones(1, device=name).device
+    # each kind of device raises its own errors
     except Exception as error:
-        reason = str(error).partition("\n")[0]
-        sys.exit(f"[ERROR] {device} does not work here ({reason}): try --device cpu")
-    return device
+        reason = f"{name} does not work here ({str(error).partition(chr(10))[0]})"
+        if not is_auto:
+            raise argparse.ArgumentTypeError(f"{reason}: try --device cpu") from error
+        print(f"[WARNING] using the CPU, because {reason}", file=sys.stderr)
+        return torch.device("cpu")
 
 
-def add_shared_arguments(parser):
-    """Add the flags that train.py and predict.py have in common."""
-    help_text = "cpu, cuda, cuda:1, mps; auto is the accelerator if there is one, else cpu"
-    parser.add_argument("--device", metavar="NAME", type=device, default="auto", help=help_text)
-    parser.add_argument("--seed", type=number(int, -1, 2**32), default=42, help="random seed")
+def in_terminal():
+    """Return whether standard error can show progress bars."""
+    # IDLE and notebooks replace it by an object that cannot overwrite a line; pythonw has none
+    return sys.stderr is sys.__stderr__ is not None and sys.stderr.isatty()
 
 
-def parse_resumed(parser, path, checkpoint):
-    """Return the arguments with the settings of the checkpoint, from `path`, as defaults.
+def progress_bar(loader, description):
+    """Return the loader; in a terminal, a loop over it shows a progress bar."""
+    return tqdm(loader, description, leave=False, disable=not in_terminal())
 
-    Raises SystemExit with one line if the checkpoint or these flags do not allow resuming.
+
+def run(main, stopped="stopped"):
+    """Call main(); end with one line and an exit status on errors that the user can fix.
+
+    stopped: what to print after Ctrl-C.
     """
-    if "settings" not in checkpoint:
-        sys.exit(f"[ERROR] {path} has no training state: start over without --resume")
-    settings = checkpoint["settings"] | {name: checkpoint[name] for name in ("dataset", "data")}
-    parser.set_defaults(**settings)
-    args = parser.parse_args()
-    if args.dataset == "auto":
-        args.dataset = checkpoint["dataset"]
-    changed = [name for name in settings if getattr(args, name) != settings[name]]
-    # --epochs may change, unless the learning-rate schedule depends on it
-    if "epochs" in changed and not args.augment:
-        changed.remove("epochs")
-    if changed:
-        flags = ", ".join(f"--{name.replace('_', '-')} {settings[name]}" for name in changed)
-        sys.exit(
-            f"[ERROR] {path} was trained with {flags}: keep them, or start over without --resume"
-        )
-    return args
-
-
-def check_outputs(*paths):
-    """Make the folders of the files `paths`, and fail early if a file cannot be written.
-
-    Raises OSError, naming the path.
-    """
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        path.open("ab").close()
-        if is_new:
-            path.unlink()
-
-
-def exit_without_library(error):
-    """End with one line that says how to install what cannot be imported."""
-    sys.exit(
-        f"[ERROR] a library is missing ({error}): pip install -r requirements.txt; on Debian or "
-        "Ubuntu, OpenCV also needs `apt-get install libgl1 libglib2.0-0 libxcb1`"
-    )
-
-
-def run(main, on_interrupt="stopped"):
-    """Call `main`; end with one line and an exit status for an error that the user can fix."""
-    # freeing one block of this size makes glibc, on Linux, keep the memory that a training step
-    # frees for the next step, instead of returning it (man mallopt, M_MMAP_THRESHOLD)
+    # faster on a CPU: treat denormals, numbers too small for full precision, as 0; and let glibc
+    # keep the memory of a step for the next one, as it does after freeing a block of 31 MiB
+    torch.set_flush_denormal(True)
     torch.empty(31 * 2**20, dtype=torch.uint8)
-    # flush each line, and print "?" where the terminal cannot encode Hiragana
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    # show each line at once, also in a pipe, and "?" where a terminal cannot show a file's name;
+    # the windows of IDLE and of notebooks do so themselves
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
-        try:
-            main()
-        except KeyboardInterrupt:
-            print(f"\n[INFO] {on_interrupt}")
-            sys.exit(130)
+        main()
+    except KeyboardInterrupt:
+        print(f"\n[INFO] {stopped}")
+        sys.exit(130)
     except BrokenPipeError:
-        # the reader is gone, as after `| head`: discard the rest of the output
+        # whoever read the output has left, as in `| head`: discard the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except ImportError as error:
-        exit_without_library(error)
     except (MemoryError, RuntimeError) as error:
-        # each device says "memory" in words of its own
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        # what a GPU and the CPU say (torch.OutOfMemoryError is a RuntimeError, on some GPUs alone)
+        texts = ["out of memory", "DefaultCPUAllocator"]
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in texts):
             raise
         sys.exit("[ERROR] out of memory: try a smaller --batch-size, or --device cpu")
     except OSError as error:

@@ -1,24 +1,22 @@
-"""KMNIST, or printed Hiragana in its place, in whole batches.
-
-You can skip the code after load_dataset(), which reads and downloads files.
-"""
+"""KMNIST, or synthetic Hiragana in its place, as a dataset in memory."""
 
 import gzip
+import hashlib
 import socket
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.hub import download_url_to_file
-from torchvision import datasets
-from torchvision.transforms import ToTensor
+from torch.utils.data import Dataset
+from torchvision.datasets import KMNIST
 
-# the classes in the order of their labels, and the modern character of each
-HIRAGANA = dict(zip(datasets.KMNIST.classes, "おきすつなはまやれを", strict=True))
+from modules.cli import in_terminal
 
-# the official server, then mirrors of it, and the SHA-256 of their files
+# the official server, then mirrors of it, and the SHA-256 of KMNIST's files, which are gzipped
 MIRRORS = [
     "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/KMNIST/",
@@ -30,138 +28,167 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
     "t10k-labels-idx1-ubyte": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
 }
-# seconds to wait for a server, and the servers that failed in this run, with their errors
-TIMEOUT = 10
-failed_mirrors = {}
+TIMEOUT = 10  # seconds to wait for a server
 
 
-class KMNIST(datasets.KMNIST):
-    """torchvision's KMNIST, from downloaded files or from the user's own in the same format.
+class ImageDataset(Dataset):
+    """Images, (N, 28, 28) uint8, white ink on black, and their labels, (N,) int64, in memory."""
 
-    An item is an image, (1, 28, 28) float32 in [0, 1], white ink on black, and its label, an int
-    from 0 to 9. Raises SystemExit with one line for a damaged file, ConnectionError for a missing
-    one that cannot be downloaded.
+    classes = KMNIST.classes
+
+    def __init__(self, name, images, labels):
+        self.name = name
+        self.title = {"kmnist": "KMNIST", "synthetic": "synthetic Hiragana"}[name]
+        self.images, self.labels = images, labels.long()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        """Return an image, (1, 28, 28) float32 in [0, 1], and its label; for a list, a batch."""
+        return self.images[index].unsqueeze(-3) / 255, self.labels[index]
+
+    # a DataLoader calls this, where it exists, once per batch instead of once per image
+    __getitems__ = __getitem__
+
+
+def load_dataset(name, root, train):
+    """Return the training set or the test set.
+
+    name: `kmnist`, from the folder root/KMNIST/raw, downloaded if it is empty; `synthetic`; or
+    `auto`, which is synthetic Hiragana, after a warning, where KMNIST cannot be downloaded.
     """
-
-    name, title = "kmnist", "KMNIST"
-
-    def __init__(self, root, train):
-        datasets.VisionDataset.__init__(self, root, transform=ToTensor())
-        self.train = train
-        raw, split = Path(self.raw_folder), "train" if train else "t10k"
-        self.data = read_file(raw / f"{split}-images-idx3-ubyte", shape=(28, 28))
-        self.targets = read_file(raw / f"{split}-labels-idx1-ubyte").long()
-        if len(self.data) != len(self.targets):
-            sys.exit(
-                f"[ERROR] {raw} holds {len(self.data)} images, but {len(self.targets)} labels "
-                f"({split}): use image and label files that match"
-            )
-
-    def to(self, device):
-        """Move the images, which stay uint8, and the labels to the device; return the dataset."""
-        self.data, self.targets = self.data.to(device), self.targets.to(device)
-        return self
-
-    def __getitems__(self, indices):
-        """Return a whole batch: images (N, 1, 28, 28) float32 in [0, 1] and labels (N,) int64.
-
-        A DataLoader calls this once per batch. Scales pixels as ToTensor does.
-        """
-        return self.data[indices].unsqueeze(1).float() / 255, self.targets[indices]
-
-
-class PrintedHiragana(KMNIST):
-    """KMNIST's ten characters in print: 60,000 training or 10,000 test images."""
-
-    name, title = "printed", "printed Hiragana"
-
-    def __init__(self, train):
-        # drawing needs OpenCV, training on KMNIST does not
-        from modules.printed import draw_images
-
-        datasets.VisionDataset.__init__(self, transform=ToTensor())
-        self.train = train
-        num_images, seed = (60_000, 0) if train else (10_000, 1)
-        images, labels = draw_images("".join(HIRAGANA.values()), num_images, seed)
-        self.data, self.targets = torch.from_numpy(images), torch.from_numpy(labels)
-
-
-def load_dataset(name, root):
-    """Return the training set and the test set.
-
-    name: `kmnist`, from the folder root/KMNIST/raw, downloaded if missing; `printed`; or `auto`,
-    which is printed Hiragana, after a warning, where KMNIST cannot be downloaded.
-    """
-    if name != "printed":
+    if name != "synthetic":
         try:
-            return KMNIST(root, train=True), KMNIST(root, train=False)
+            return ImageDataset("kmnist", *read_kmnist(root, train))
         except ConnectionError as error:
             if name == "kmnist":
                 raise
-            print(f"[WARNING] using printed Hiragana instead: {error}", file=sys.stderr)
-    return PrintedHiragana(train=True), PrintedHiragana(train=False)
+            print(f"[WARNING] using synthetic Hiragana instead: {error}", file=sys.stderr)
+
+    from modules.synthetic import draw_images
+
+    num_images, seed = (60_000, 0) if train else (10_000, 1)
+    return ImageDataset("synthetic", *draw_images(num_images, seed))
 
 
-def load_test_images(name, root):
-    """Return only the test set of `kmnist` or `printed`."""
-    return PrintedHiragana(train=False) if name == "printed" else KMNIST(root, train=False)
+def read_kmnist(root, train):
+    """Return images, (N, 28, 28), and labels, (N,), both uint8, from the folder root/KMNIST/raw.
 
-
-def label_text(class_name):
-    """Return a class name with its modern character: `き (ki)`."""
-    return f"{HIRAGANA.get(class_name, '?')} ({class_name})"
-
-
-def read_file(path, shape=()):
-    """Read one of KMNIST's IDX files, plain or gzipped as path.gz; return (N, *shape) uint8.
-
-    An IDX file starts with big-endian 32-bit numbers: 2051 for images or 2049 for labels, the
-    number of items, and their shape. A byte for each pixel or label follows.
+    Raises SystemExit with one line for files that are not as they should be, ConnectionError where
+    KMNIST cannot be downloaded.
     """
-    if not path.exists():
-        path = path.with_name(f"{path.name}.gz")
-    if not path.exists():
-        download(path)
+    folder = root / "KMNIST" / "raw"
+    # training needs all four files, prediction only two
+    names = [name for name in SHA256 if train or name.startswith("t10k")]
+    missing = [name for name in names if not find_file(folder, name)]
+    if missing:
+        check_folder(root, folder)
+        download(folder, missing)
+
+    print(f"[INFO] loading {'training' if train else 'test'} images from {folder}...")
+    images, labels = (read_idx(find_file(folder, name)) for name in names[:2])
+    fits = images.shape[1:] == (28, 28) and labels.shape == images.shape[:1] != (0,)
+    if not fits or labels.max() > 9:
+        values = f"{labels.min()} to {labels.max()}" if labels.size else "none"
+        sys.exit(
+            f"[ERROR] {folder}: {names[0]} holds an array of shape {images.shape} and {names[1]} "
+            f"one of shape {labels.shape} with values from {values}: expected (N, 28, 28) and "
+            "(N,) with values from 0 to 9"
+        )
+    return torch.tensor(images), torch.tensor(labels)
+
+
+def check_exists(root):
+    """Raise SystemExit if a folder is gone: KMNIST must not take the place of what it held."""
+    # the default folder may be one that is still to be filled
+    if not root.is_dir() and root != Path("data"):
+        sys.exit(f"[ERROR] there is no dataset folder {root}: say where it is now with --data")
+
+
+def find_file(folder, name):
+    """Return the path of one of KMNIST's files, plain or gzipped, or None."""
+    paths = folder / name, folder / f"{name}.gz"
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_idx(path):
+    """Return the array in an IDX file, which may be gzipped.
+
+    It starts with the bytes 0, 0, 8 (for uint8) and the number of dimensions. Their sizes follow,
+    big-endian integers of 32 bits, and then the values. Raises SystemExit with one line.
+    """
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        header = np.frombuffer(content, ">u4", count=2 + len(shape))
-        values = np.frombuffer(content, np.uint8, offset=header.nbytes).reshape(-1, *shape)
-        if header.tolist() != [2049 + len(shape), len(values), *shape] or len(values) == 0:
-            raise ValueError("the header does not fit")
-        if not shape and values.max() >= len(HIRAGANA):
-            raise ValueError("too many classes")
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
+        # what a gzipped file starts with
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("another kind of file")
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)
+    except (gzip.BadGzipFile, zlib.error, EOFError, IndexError, ValueError):
         sys.exit(
-            f"[ERROR] {path} is damaged, or does not hold 28×28 images in ten classes: remove it "
-            "to download KMNIST's, or choose another --data"
+            f"[ERROR] {path} is damaged, or not an IDX file of bytes: if it is one of KMNIST's, "
+            "remove it to download it again; otherwise, replace it or choose another --data"
         )
-    return torch.tensor(values)
 
 
-def download(path):
-    """Download one of KMNIST's gzipped files from the first mirror that works.
+def check_folder(root, folder):
+    """Raise SystemExit if the folder `root` holds image files that are not KMNIST's.
+
+    They are the user's own, in a wrong place or incomplete: nothing may be trained on in their
+    place, or together with them.
+    """
+    patterns = [
+        f"{depth}{name}" for depth in ("", "*/", "*/*/") for name in ("*ubyte*", "*.np[yz]")
+    ]
+    paths = sorted(path for pattern in patterns for path in root.glob(pattern))
+    # a download that was killed leaves a .partial file
+    own = [path for path in paths if path.suffix != ".partial" and not is_official(path, folder)]
+    if own:
+        found = ", ".join(f"{path}/" if path.is_dir() else str(path) for path in own)
+        expected = ", ".join(str(folder / name) for name in SHA256)
+        sys.exit(
+            f"[ERROR] found {found}, but expected the four files {expected} (.gz may follow): "
+            "rename or move yours, or choose another --data"
+        )
+
+
+def is_official(path, folder):
+    """Return whether a file is one of KMNIST's, as it was downloaded to the folder."""
+    if path.parent != folder or path.stem not in SHA256 or not path.is_file():
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.stem]
+
+
+def download(folder, names):
+    """Download gzipped files of KMNIST, from the first mirror that works.
 
     Raises ConnectionError, which says why each mirror failed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     socket.setdefaulttimeout(TIMEOUT)
+    names, errors = list(names), []
     for mirror in MIRRORS:
-        if mirror in failed_mirrors:
-            continue
-        print(f"[INFO] downloading {mirror}{path.name}...")
         try:
-            # this verifies the checksum before it moves the file into place
-            download_url_to_file(
-                mirror + path.name, path, SHA256[path.stem], progress=sys.stderr.isatty()
-            )
+            while names:
+                url, path = f"{mirror}{names[0]}.gz", folder / f"{names[0]}.gz"
+                print(f"[INFO] downloading {url} to {folder}...")
+                # this verifies the checksum before it moves the file into place
+                download_url_to_file(url, path, SHA256[names[0]], progress=in_terminal())
+                del names[0]
             return
-        # a server can fail in many ways
+        # a server can fail in many ways, and may have sent anything: hence repr()
         except Exception as error:
-            failed_mirrors[mirror] = error
-    # repr(): a server may have sent anything, line breaks included
-    reasons = "; ".join(f"{mirror}: {error!r}" for mirror, error in failed_mirrors.items())
+            errors.append(f"{mirror}: {error!r}")
+
+    # leave no empty folder behind
+    for path in new_folders:
+        with suppress(OSError):
+            path.rmdir()
     raise ConnectionError(
-        f"KMNIST is not in {path.parent} and could not be downloaded ({reasons}): put its four .gz "
-        "files there, or choose another --data"
+        f"KMNIST is not in {folder} and could not be downloaded ({'; '.join(errors)}): put its "
+        "four .gz files there, or choose another --data"
     )

@@ -1,10 +1,5 @@
 from torch import flatten
-from torch.nn import Conv2d
-from torch.nn import Linear
-from torch.nn import LogSoftmax
-from torch.nn import MaxPool2d
-from torch.nn import Module
-from torch.nn import ReLU
+from torch.nn import Conv2d, Linear, LogSoftmax, MaxPool2d, Module, ReLU
 
 
 class LeNet(Module):

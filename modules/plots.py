@@ -1,8 +1,14 @@
 """plot.png: loss and accuracy, epoch by epoch."""
 
+import os
+import sys
+
+# a script that is started from a notebook's cell inherits a backend that it may not have
+if "ipykernel" not in sys.modules:
+    os.environ["MPLBACKEND"] = "agg"
+
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 
 def save_plot(path, history, title):
@@ -18,7 +24,7 @@ def save_plot(path, history, title):
     figure.suptitle(title, fontsize=15)
 
     for axes, metric, label in zip(
-        figure.subplots(1, 2), ("loss", "acc"), ("Loss per image", "Accuracy"), strict=True
+        figure.subplots(1, 2), ("loss", "acc"), ("Loss per image", "Accuracy")
     ):
         axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training")
         axes.plot(epochs, history[f"val_{metric}"], marker="s", label="validation")
@@ -29,4 +35,5 @@ def save_plot(path, history, title):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=12)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

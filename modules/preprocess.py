@@ -1,39 +1,48 @@
-"""Convert a user's picture to an image like KMNIST's.
-
-That is 28×28 pixels, white ink on black, with the character filling the image. You can skip this
-module.
-"""
+"""Convert a user's picture to an image like KMNIST's: 28×28 pixels, white ink on black."""
 
 import warnings
+from glob import glob
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 # pixels: the side of an image, the width of KMNIST's strokes, the longest side to search for ink
 SIDE, STROKE, LONGEST = 28, 2, 400
 # the least difference between ink and paper, of 255
 CONTRAST = 20
-# the types of files that --image reads from a folder
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# the largest part of a shape's outline that may lie on the edge of the picture
+ALONG_EDGE = 1 / 7
+# kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
+OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".svg"}
 
-# refuse pictures of more than 89 million pixels, for which Pillow only warns
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+# Pillow warns of pictures above 89 megapixels, as phones take them, and refuses twice as much
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def find_pictures(paths):
-    """Return `paths`, with each folder replaced by the pictures in it, sorted."""
+    """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
+
+    Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
+    """
+    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    suffixes |= OTHER_SUFFIXES
     files = []
     for path in paths:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        files += [file for file in inside if file.suffix.lower() in SUFFIXES] or [path]
+        found = []
+        if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
+            found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
+        elif not path.exists():
+            # on Windows, no shell replaces *.jpg by the files
+            found = [Path(file) for file in sorted(glob(str(path)))]  # noqa: PTH207
+        files += found or [path]
     return files
 
 
 def read_picture(path):
-    """Return the picture in a file, upright, white where it is transparent: an RGB Pillow image.
+    """Return the picture in a file, upright and without transparency: an RGB Pillow image.
 
     Raises ValueError if the file is not a picture.
     """
@@ -41,16 +50,26 @@ def read_picture(path):
         raise ValueError("no picture in this folder")
     try:
         with Image.open(path) as file:
+            # a large JPEG is read at a fraction of its size
+            file.draft("RGB", (4 * LONGEST, 4 * LONGEST))
             picture = ImageOps.exif_transpose(file)
-            if picture.mode == "I;16":
+            if picture.mode.startswith("I"):
                 # convert() would clip 16 bits instead of scaling them
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+                values = np.asarray(picture) * (255 / max(255, *picture.getextrema()))
+                picture = Image.fromarray(values.astype(np.uint8))
             picture = picture.convert("RGBA")
+    except Image.DecompressionBombError as error:
+        raise ValueError("larger than 178 megapixels: save it smaller") from error
     # Pillow raises many kinds of errors for a damaged file
     except Exception as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot be read as a picture ({reason})") from error
-    paper = Image.new("RGBA", picture.size, "white")
+        reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
+        raise ValueError(f"{reason}: choose a JPEG or PNG file") from error
+
+    # behind the transparent pixels: white paper or, where all ink is light, black
+    alpha = np.asarray(picture)[..., 3]
+    ink = np.asarray(picture.convert("L"))[alpha > 127]
+    is_light = ink.size < alpha.size and ink.size > 0 and ink.min() > 127
+    paper = Image.new("RGBA", picture.size, "black" if is_light else "white")
     paper.alpha_composite(picture)
     return paper.convert("RGB")
 
@@ -63,29 +82,36 @@ def to_kmnist(picture):
     """
     gray = picture.convert("L")
     gray.thumbnail((LONGEST, LONGEST))
-    gray = np.asarray(gray)
+    gray = np.array(gray)
+    # an image of KMNIST's size, which needs nothing but white ink
+    if gray.shape == (SIDE, SIDE) and np.ptp(gray) > CONTRAST:
+        return gray if gray.mean() < 128 else 255 - gray
 
-    # the paper is a wide median filter, mirrored at the edges; ink is what is darker, or lighter,
-    # than that, whichever has more pixels
-    half = min(gray.shape) // 4
+    # whether ink is dark or light: what differs more often from a wide median
+    half = min(gray.shape) // 3
     mirrored = cv2.copyMakeBorder(gray, half, half, half, half, cv2.BORDER_REFLECT)
     paper = cv2.medianBlur(mirrored, 2 * half + 1)[half:, half:][: len(gray), : len(gray[0])]
-    ink = cv2.GaussianBlur(gray - paper.astype(np.float32), (0, 0), 1)
-    if (ink < -CONTRAST).sum() > (ink > CONTRAST).sum():
-        ink = -ink
+    difference = cv2.GaussianBlur(gray - paper.astype(np.float32), (0, 0), 1)
+    is_dark = (difference < -CONTRAST).sum() > (difference > CONTRAST).sum()
+
+    # ink is what is narrower than a pen of a quarter of the picture: the black-hat or the top-hat
+    pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min(gray.shape) // 4 + 1,) * 2)
+    hat = cv2.MORPH_BLACKHAT if is_dark else cv2.MORPH_TOPHAT
+    ink = cv2.morphologyEx(cv2.GaussianBlur(gray, (0, 0), 1), hat, pen)
     if ink.max() <= CONTRAST:
         raise ValueError("nothing stands out from its background")
-    _, mask = cv2.threshold(ink.clip(0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
 
-    # leave out specks and, in a photograph, what reaches its edges: a shadow, or the table
-    _, components, stats, _ = cv2.connectedComponentsWithStats(mask)
-    left, top, width, height, area = stats[1:].T
-    is_inside = (left > 0) & (left + width < len(gray[0])) & (top > 0) & (top + height < len(gray))
-    is_inside &= area > gray.size / 2000
-    if min(gray.shape) > 100 and is_inside.any():
-        area = area * is_inside
-    large = 1 + np.flatnonzero(area > 0.03 * area.max())
-    mask = 255 * np.isin(components, large).astype(np.uint8)
+    # leave out specks, and what runs along an edge, such as a shadow: a stroke only ends there
+    count, shapes, stats, _ = cv2.connectedComponentsWithStats(mask)
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    outline = mask > cv2.erode(framed, np.ones((3, 3), np.uint8))[1:-1, 1:-1]
+    edge = np.pad(np.zeros_like(mask[1:-1, 1:-1], bool), 1, constant_values=True)
+    outlines, on_edge = (np.bincount(shapes[where], minlength=count) for where in (outline, edge))
+    area = stats[:, cv2.CC_STAT_AREA] * (np.arange(count) > 0)
+    inner = area * (on_edge <= ALONG_EDGE * outlines)
+    area = inner if inner.any() else area
+    mask = 255 * np.isin(shapes, np.flatnonzero(area > 0.03 * area.max())).astype(np.uint8)
 
     # thicken thin strokes, which would fade at 28×28; a stroke is four times as wide as the mean
     # distance of its pixels from its edge

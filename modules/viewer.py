@@ -1,7 +1,4 @@
-"""Cards (an image and its prediction), the montage of them, and the windows.
-
-You can skip this module.
-"""
+"""Annotated images, the montage of them, the windows, and the drawing pad."""
 
 import math
 import os
@@ -10,63 +7,65 @@ import sys
 from contextlib import suppress
 from itertools import count
 
+import cv2
+import imutils
 import numpy as np
-from PIL import Image
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
-from modules import cli
+from modules.preprocess import to_kmnist
+from modules.synthetic import STROKES, draw_character
 
-# keep Qt, which draws OpenCV's windows on Linux, from warning about fonts that are not needed
-os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-try:
-    import cv2
-    import imutils
-
-    from modules.preprocess import to_kmnist
-    from modules.printed import FONT
-except ImportError as error:
-    cli.exit_without_library(error)
+# keep Qt, which draws OpenCV's windows on Linux, from complaining about fonts and Wayland
+os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false;*.info=false")
 
 # colors in OpenCV's order: blue, green, red
-GREEN, RED, WHITE, GRAY = (110, 230, 110), (110, 110, 255), (240, 240, 240), (170, 170, 170)
+GREEN, RED, WHITE = (110, 230, 110), (110, 110, 255), (240, 240, 240)
 BACKGROUND = (48, 44, 40)
 # in pixels: images of 28×28 are enlarged 14 times, with a margin, and text below
-IMAGE, MARGIN, TEXT = 392, 14, 134
-# the canvas to draw on, as high as a card, and the width of a stroke, in pixels
+IMAGE, MARGIN, TEXT = 392, 14, 100
+# the canvas to draw on, as high as an annotated image, and the width of a stroke, in pixels
 CANVAS, PEN = MARGIN + IMAGE + TEXT, 30
-# more cards are too many to view, and take too much memory
-MAX_CARDS = 200
+# more annotated images are too many to view, and take too much memory
+MAX_IMAGES = 200
+
+NO_WINDOW = (
+    "no window can be opened (no screen, OpenCV's headless build, or QT_QPA_PLATFORM=wayland): "
+    "open the montage instead"
+)
 
 
-def annotate(image, lines, picture=None):
-    """Return a card: the image enlarged, and lines of text below it.
+def annotate(image, label, lines, color=WHITE, picture=None):
+    """Return the image enlarged; below it, the modern character of `label` and two lines of text.
 
-    image: (28, 28) uint8; lines: up to three pairs of a text and a color; picture: the user's own,
-    a Pillow image, to show beside it. Returns (540, 420, 3) uint8, BGR, or (540, 882, 3) with
-    `picture`.
+    image: (28, 28) uint8; picture: the user's own, a Pillow image, to show beside it. Returns
+    (506, 420, 3) uint8, BGR; it is wider with `picture`.
     """
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    shown, side = imutils.resize(shown, width=IMAGE, inter=cv2.INTER_NEAREST), MARGIN
+    shown = imutils.resize(shown, width=IMAGE, inter=cv2.INTER_NEAREST)
     if picture is not None:
         picture = np.asarray(ImageOps.pad(picture, (IMAGE, IMAGE), color=BACKGROUND[::-1]))
         gap = np.full((IMAGE, MARGIN, 3), BACKGROUND, np.uint8)
-        shown, side = np.hstack([picture[..., ::-1], gap, shown]), 3 * MARGIN
-    borders = MARGIN, TEXT, side, side
-    card = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
-    for number, (text, color) in enumerate(lines):
-        start = side + 4, MARGIN + IMAGE + 42 + 39 * number
-        cv2.putText(card, text, start, color, FONT, size=32 if number else 40)
-    return card
+        shown = np.hstack([picture[..., ::-1], gap, shown])
+    borders = MARGIN, TEXT, MARGIN, MARGIN
+    annotated = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
+    left, top = MARGIN, MARGIN + IMAGE
+    if label in STROKES:
+        draw_character(annotated, label, left, top + 16, 68, color, width=4)
+    for y, scale, text in zip((44, 84), (1.3, 0.9), lines):
+        start = left + 86, top + y
+        cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
+    return annotated
 
 
-def save_montage(path, cards):
-    """Save the cards, at half their size, in rows as one PNG file. Raises OSError."""
-    height, width = cards[0].shape[:2]
-    rows = math.ceil(len(cards) / (5 if width < 600 else 3))
-    columns = math.ceil(len(cards) / rows)
-    # empty cards complete the last row
-    cards = cards + [np.full_like(cards[0], BACKGROUND)] * (rows * columns - len(cards))
-    (montage,) = imutils.build_montages(cards, (width // 2, height // 2), (columns, rows))
+def save_montage(path, images):
+    """Save the annotated images, at half their size, in rows as one PNG file. Raises OSError."""
+    height, width = images[0].shape[:2]
+    rows = math.ceil(len(images) / (5 if width < 600 else 3))
+    columns = math.ceil(len(images) / rows)
+    # complete the last row
+    images = images + [np.full_like(images[0], BACKGROUND)] * (rows * columns - len(images))
+    (montage,) = imutils.build_montages(images, (width // 2, height // 2), (columns, rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(montage[..., ::-1]).save(path)
 
 
@@ -82,74 +81,92 @@ def has_screen():
         return False
 
 
+def open_window(title):
+    """Open a window without Qt's toolbar."""
+    cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
+
+
+def close_windows():
+    """Close the windows now: in a notebook, the program that ends does not."""
+    cv2.destroyAllWindows()
+    cv2.waitKey(1)
+
+
 def wait_for_key(title, picture):
     """Show the picture for a moment; return the key pressed, or "" if there was none.
 
     Esc and closing the window return "q".
     """
     cv2.imshow(title, picture)
-    # waitKey() without a limit would wait for ever once the window is closed
-    key = cv2.waitKey(20)
-    is_open = False
+    # waitKey() would wait for ever once the window is closed, and gives only 8 bits of a key, so
+    # that an arrow looks like a letter; above 16 bits are the modifiers that are held down
+    key = cv2.waitKeyEx(20)
+    code = key & 0xFFFF
+    # on a Mac, a window that is minimized is not visible, and none can be closed with the mouse
+    is_open = sys.platform == "darwin"
     # the query may raise an error if the window is closed
     with suppress(cv2.error):
-        is_open = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
-    if key == 27 or not is_open:
+        is_open = is_open or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) > 0
+    if code == 27 or not is_open:
         return "q"
-    return chr(key).lower() if key >= 0 else ""
+    # Shift, Ctrl, Alt and their like, by themselves, are no keys
+    return "" if key < 0 or 0xFFE1 <= code <= 0xFFEE else chr(code).lower()
 
 
-def show(cards):
-    """Show one card after the other where there is a screen, and say so where there is none."""
-    if not has_screen():
-        print("[INFO] no screen found: open the montage to see the predictions")
-        return
+def show(images):
+    """Show one annotated image after the other."""
     print("[INFO] press any key in the window for the next prediction, q to quit...")
-    # without Qt's toolbar
-    cv2.namedWindow("Prediction", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
-    for card in cards:
-        while not (key := wait_for_key("Prediction", card)):
-            pass
+    open_window("Prediction")
+    for image in images:
+        key = ""
+        while not key:
+            key = wait_for_key("Prediction", image)
         if key == "q":
-            return
+            break
+    close_windows()
 
 
 def draw(classify, folder):
     """Let the user draw with the mouse; show and print the prediction after every stroke.
 
-    classify: a function from an image, (28, 28) uint8, to two texts, the best and the second class.
-    The key s saves the drawing in `folder`, c clears it, q quits.
+    classify: a function from an image, (28, 28) uint8, to its label and lines of text. The key s
+    saves the drawing in `folder`, c clears it, q quits.
     """
-    canvas, last_point = np.zeros((CANVAS, CANVAS), np.uint8), None
-    keys = "c clear  s save  q quit", GRAY
-    card = empty = annotate(canvas[:28, :28], [("draw on the left", WHITE), ("", GRAY), keys])
+    canvas, stroke = np.zeros((CANVAS, CANVAS), np.uint8), []
+    classified = canvas.copy()
+    empty = annotate(canvas[:28, :28], "", ["draw on the left", "c clear  s save  q quit"])
+    annotated = empty
 
     def on_mouse(event, x, y, flags, _):
-        nonlocal last_point, card
-        is_down = event == cv2.EVENT_LBUTTONDOWN or flags & cv2.EVENT_FLAG_LBUTTON
-        if is_down and event != cv2.EVENT_LBUTTONUP:
-            cv2.line(canvas, last_point or (x, y), (x, y), 255, PEN, cv2.LINE_AA)
-            last_point = x, y
-        elif last_point:
-            # the stroke ends, even if the button was released outside the window
-            last_point = None
-            with suppress(ValueError):
-                # a margin: what reaches the edges of a picture is not taken for the character
-                image = to_kmnist(Image.fromarray(np.pad(canvas, MARGIN)))
-                prediction, second = classify(image)
-                print(f"[INFO] predicted label: {prediction} {second}".rstrip())
-                card = annotate(image, [(prediction, WHITE), (second, GRAY), keys])
+        if event == cv2.EVENT_LBUTTONUP or not flags & cv2.EVENT_FLAG_LBUTTON:
+            # also if the button was released outside the window
+            stroke.clear()
+        else:
+            stroke.append((x, y))
+            cv2.line(canvas, stroke[-2:][0], (x, y), 255, PEN, cv2.LINE_AA)
 
-    cv2.namedWindow("Draw", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
+    print("[INFO] draw in the window: c clears, s saves, q quits...")
+    open_window("Draw")
     cv2.setMouseCallback("Draw", on_mouse)
     key = ""
     while key != "q":
-        shown = cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR)
-        key = wait_for_key("Draw", np.hstack([shown, card]))
+        shown = np.hstack([cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), annotated])
+        key = wait_for_key("Draw", shown)
+        drawing = Image.fromarray(np.pad(canvas, MARGIN))
         if key == "c":
-            canvas[:], card = 0, empty
+            canvas[:], classified[:], annotated = 0, 0, empty
         if key == "s":
+            folder.mkdir(parents=True, exist_ok=True)
             paths = (folder / f"drawing-{number}.png" for number in count(1))
             path = next(path for path in paths if not path.exists())
-            Image.fromarray(np.pad(canvas, MARGIN)).save(path)
+            drawing.save(path)
             print(f"[INFO] saved {path}")
+        if not stroke and (canvas != classified).any():
+            classified = canvas.copy()
+            # a dot may be too small for a character
+            with suppress(ValueError):
+                image = to_kmnist(drawing)
+                label, lines = classify(image)
+                print(f"[INFO] predicted label: {' '.join(lines)}")
+                annotated = annotate(image, label, lines)
+    close_windows()

@@ -14,7 +14,7 @@ WRONG_FLAGS = [
     "train.py --epochs 0", "train.py --epochs ten", "train.py --batch-size -1", "train.py --lr nan",
     "train.py --lr 0", "train.py --val-split 1", "train.py --val-split 0", "train.py --seed -1",
     "train.py --device banana", "train.py --plot plot.doc", "train.py --dataset mnist",
-    "predict.py --num 0", "predict.py --output montage",
+    "predict.py --num 0", "predict.py --output montage", "predict.py --seed -1",
 ]  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def test_wrong_flag(command, call_main):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
 @pytest.mark.parametrize("script", ["train.py", "predict.py"])
 def test_cuda_where_there_is_none(call_main, script):
-    assert_one_line(call_main(script, "--device", "cuda"), 1, "cuda", "--device cpu")
+    assert_one_line(call_main(script, "--device", "cuda"), 2, "cuda", "--device cpu")
 
 
 def test_data_folder_that_is_a_file(call_main, paths, tmp_path):
@@ -36,8 +36,9 @@ def test_data_folder_that_is_a_file(call_main, paths, tmp_path):
     assert_one_line(run, 1, tmp_path / "file")
 
 
-def test_no_image_left_to_validate_on(call_main, paths):
-    assert_one_line(call_main("train.py", *paths, "--val-split", 1e-5), 1, "--val-split")
+@pytest.mark.parametrize("share", [1e-5, 1 - 1e-5])
+def test_no_image_left_to_train_or_to_validate_on(share, call_main, paths):
+    assert_one_line(call_main("train.py", *paths, "--val-split", share), 1, "--val-split")
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,12 @@ def test_no_image_left_to_validate_on(call_main, paths):
 def test_output_that_is_a_folder(call_main, script, flag, data, trained, tmp_path):
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    # the last -m holds; predict.py looks at its model first
-    run = call_main(script, "-d", data, "-m", trained.model, flag, folder)
+    model = trained.model if script == "predict.py" else tmp_path / "m.pth"
+    plot = [] if script == "predict.py" else ["-e", 1, "-p", tmp_path / "p.png"]
+    # the last -m or -p holds
+    run = call_main(script, "-d", data, "-m", model, *plot, flag, folder)
     assert_one_line(run, 1, folder)
-    assert "epoch" not in run.stdout
+    assert run.stdout.count("[INFO] epoch") <= 1
 
 
 def test_predict_before_training(call_main, data, tmp_path):
@@ -101,6 +104,47 @@ def saved(value):
     buffer = BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB)"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_out_of_memory(error, is_memory, monkeypatch, paths, call_main):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("train.load_dataset", fail)
+    if is_memory:
+        assert_one_line(call_main("train.py", *paths), 1, "out of memory", "--batch-size")
+    else:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            call_main("train.py", *paths)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
+def test_auto_goes_on_without_a_gpu_that_does_not_work(monkeypatch, paths, call_main):
+    """A GPU that is not there stands for one that is too old."""
+    # PyTorch itself asks again, later
+    answers = iter([torch.device("cuda")])
+    monkeypatch.setattr(
+        "torch.accelerator.current_accelerator", lambda *_, **__: next(answers, None)
+    )
+    run = call_main("train.py", *paths, "-e", 1)
+    assert run.returncode == 0
+    assert "training LeNet on cpu" in run.stdout
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("[WARNING] using the CPU, because cuda does not work here")
+
+    answers = iter([torch.device("cuda")])
+    run = call_main("train.py", *paths, "--resume", "-e", 2)
+    assert (run.returncode, len(run.stderr.splitlines())) == (0, 1), "warned once"
 
 
 WRONG_MODELS = {

@@ -1,10 +1,6 @@
 import pytest
 import torch
-from torch.nn import Conv2d
-from torch.nn import Linear
-from torch.nn import LogSoftmax
-from torch.nn import MaxPool2d
-from torch.nn import ReLU
+from torch.nn import Conv2d, Linear, LogSoftmax, MaxPool2d, ReLU
 
 from modules.lenet import LeNet
 

@@ -7,13 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import REAL_KMNIST
-from conftest import assert_one_line
-from conftest import run_script
+from conftest import REAL_KMNIST, assert_one_line, run_script
 from PIL import Image
-from test_train import CLASSES
-from test_train import log_probs_of
-from test_train import read_split
+from test_train import CLASSES, log_probs_of, read_split
+
+from modules.synthetic import draw_character
 
 
 def on_paper(image, rng, dark):
@@ -34,10 +32,10 @@ def on_paper(image, rng, dark):
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def character(kana="ま", size=200):
-    """Return a printed character, (300, 300) uint8, black on white."""
+def character():
+    """Return a character, (300, 300) uint8, black on white."""
     picture = np.full((300, 300), 255, np.uint8)
-    cv2.putText(picture, kana, (50, 230), 0, cv2.FontFace("sans"), size=size)
+    draw_character(picture, "ma", x=50, y=50, size=200, color=0, width=14)
     return picture
 
 
@@ -52,9 +50,9 @@ def look_at(trained, tmp_path, call_main):
             (folder / name).write_bytes(content)
         montage, paths = tmp_path / "montage.png", [folder / name for name in pictures]
         run = call_main("predict.py", "-m", model, "-o", montage, "--no-display", "-i", *paths)
-        found = re.findall(r"(\S+): predicted label: . \((\w+)\)", run.stdout)
-        # at its right half, a card shows what the network sees
-        seen = cv2.imread(str(montage), cv2.IMREAD_GRAYSCALE)[7:203, 224:420]
+        found = re.findall(r"^\[INFO\] (.*): predicted label: (\w+)", run.stdout, re.M)
+        # on the right is what the network sees
+        seen = cv2.imread(str(montage), cv2.IMREAD_GRAYSCALE)[7:203, 210:406]
         image = cv2.resize(seen, (28, 28), interpolation=cv2.INTER_AREA)
         return {Path(path).name: label for path, label in found}, image
 
@@ -80,6 +78,57 @@ def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     assert np.mean(right_on_paper) > right.double().mean() - 0.03
 
 
+def no_margin(images, white_on_black):
+    """Return images, enlarged ten times, as crops from a page: ink touches their edges."""
+    large = (cv2.resize(image, (280, 280), interpolation=cv2.INTER_CUBIC) for image in images)
+    return [image if white_on_black else 255 - image for image in large]
+
+
+def test_crops_without_a_margin_are_read_as_well_as_kmnist(real_trained, look_at):
+    images, labels = (values[500:1000] for values in read_split(REAL_KMNIST, "t10k"))
+    right = (log_probs_of(real_trained.model, images).argmax(dim=1) == labels).double().mean()
+    pixels = (255 * images[:, 0]).round().byte().numpy()
+    for kind, crops in {
+        "black on white": no_margin(pixels, white_on_black=False),
+        "white on black": no_margin(pixels, white_on_black=True),
+        "28x28": pixels,
+    }.items():
+        seen, _ = look_at(
+            {f"{i:03}.png": png(crop) for i, crop in enumerate(crops)}, real_trained.model
+        )
+        found = [seen.get(f"{i:03}.png") == CLASSES[label] for i, label in enumerate(labels)]
+        # a network of one epoch is easily confused
+        assert np.mean(found) > right - (0.04 if kind != "28x28" else 1e-6), kind
+
+
+def test_stroke_that_ends_at_the_edge_is_kept(look_at):
+    picture = character()
+    _, whole = look_at({"whole.png": png(picture)})
+    left, top, width, height = cv2.boundingRect(255 - picture)
+    # cut so that four strokes end at the edges
+    cut = picture[top + 5 : top + height - 5, left + 5 : left + width - 5]
+    _, image = look_at({"cut.png": png(cut)})
+    assert np.abs(image.astype(int) - whole).mean() < 30
+    assert (image > 200).sum() > 0.7 * (whole > 200).sum()
+
+
+def test_image_like_kmnists_is_taken_as_it_is(look_at, data):
+    images, _ = read_split(data, "t10k")
+    image = (255 * images[0, 0]).byte().numpy()
+    for picture in (image, 255 - image):
+        _, seen = look_at({"28x28.png": png(picture)})
+        assert (seen == image).all()
+
+
+def test_specks_are_left_out(look_at):
+    _, expected = look_at({"clean.png": png(character())})
+    picture = character()
+    for x, y in ((15, 20), (280, 30), (20, 280), (285, 270)):
+        cv2.circle(picture, (x, y), 3, 0, -1)
+    _, image = look_at({"specks.png": png(picture)})
+    assert np.abs(image.astype(int) - expected).mean() < 3
+
+
 def test_every_kind_of_picture_gives_the_same_image(look_at):
     picture = character()
     _, expected = look_at({"black on white.png": png(picture)})
@@ -89,14 +138,25 @@ def test_every_kind_of_picture_gives_the_same_image(look_at):
         "colour.png": colour,
         "light on dark.png": 255 - picture,
         "black on nothing.png": np.dstack([np.zeros((300, 300, 3), np.uint8), 255 - picture]),
+        "white on nothing.png": np.dstack([np.full((300, 300, 3), 255, np.uint8), 255 - picture]),
         "16 bit.tiff": picture.astype(np.uint16) * 257,
+        "16 bit.png": picture.astype(np.uint16) * 257,
         "photograph.jpg": picture,
         "おお.webp": picture,
         "uneven light.jpg": (picture * (0.4 + 0.6 * columns * rows)).astype(np.uint8),
         "large.jpg": cv2.resize(picture, None, fx=9, fy=9),
+        "108 megapixels.jpg": cv2.resize(picture, (10_400, 10_400)),
     }
-    for name, kind in kinds.items():
-        content = cv2.imencode(name[name.rindex(".") :], kind)[1].tobytes()
+    contents = {
+        name: cv2.imencode(name[name.rindex(".") :], kind)[1].tobytes()
+        for name, kind in kinds.items()
+    }
+    # big-endian, as OpenCV does not write it
+    tiff = BytesIO()
+    big = Image.frombytes("I;16B", (300, 300), (picture.astype(">u2") * 257).tobytes())
+    big.save(tiff, "tiff")
+    contents["big-endian.tiff"] = tiff.getvalue()
+    for name, content in contents.items():
         _, image = look_at({name: content})
         assert np.abs(image.astype(int) - expected).mean() < 12, name
 
@@ -110,8 +170,8 @@ def test_fine_pen_is_seen_as_a_thick_one(look_at):
 
 @pytest.mark.parametrize("light", ["shadow in a corner", "shadow at a side", "edge of the table"])
 def test_what_comes_in_from_the_edges_is_not_the_character(light, look_at):
-    _, expected = look_at({"clean.png": png(character())})
     picture = cv2.copyMakeBorder(character(), *[100] * 4, cv2.BORDER_CONSTANT, value=255)
+    _, expected = look_at({"clean.png": png(picture)})
     rows, columns = np.mgrid[0:1:500j, 0:1:500j]
     dark = {
         "shadow in a corner": rows + columns < 0.4,
@@ -119,7 +179,8 @@ def test_what_comes_in_from_the_edges_is_not_the_character(light, look_at):
         "edge of the table": rows - 0.1 * columns > 0.85,
     }[light]
     _, image = look_at({"photograph.jpg": png(np.where(dark, picture // 2, picture))})
-    assert np.abs(image.astype(int) - expected).mean() < 12
+    # half a pixel to the side is a difference of 15
+    assert np.abs(image.astype(int) - expected).mean() < 20
 
 
 def test_photograph_is_turned_as_the_camera_was(look_at):
@@ -135,7 +196,8 @@ def test_photograph_is_turned_as_the_camera_was(look_at):
 BAD_PICTURES = {
     "text.png": b"hello\n",
     "empty.png": b"",
-    "10000x10000.png": png(np.zeros((10_000, 10_000), np.uint8)),
+    "14000x14000.png": png(np.zeros((14_000, 14_000), np.uint8)),
+    "IMG_0001.HEIC": b"\0\0\0\x18ftypheic",
     "cut.jpg": cv2.imencode(".jpg", character())[1].tobytes()[:300],
     "1x1.png": png(np.zeros((1, 1), np.uint8)),
     "narrow.png": png(np.zeros((2, 900), np.uint8)),
@@ -153,6 +215,11 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     (folder / "good.png").write_bytes(png(character()))
     (folder / "notes.txt").write_text("no picture, and not taken for one")
 
+    (folder / "ki").mkdir()
+    (folder / "ki" / "photo.JFIF").write_bytes(cv2.imencode(".jpg", character())[1].tobytes())
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "icon.png").write_bytes(b"")
+
     montage, missing = tmp_path / "montage.png", tmp_path / "missing.png"
     flags = ["-m", trained.model, "-o", montage, "--no-display", "-i", folder, empty, missing]
     run = run_script("predict.py", *flags)
@@ -161,9 +228,23 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     assert len(lines) == len(BAD_PICTURES) + 2, run.stderr
     for path in [*(folder / name for name in BAD_PICTURES), empty, missing]:
         assert any(line.startswith(f"[ERROR] {path}: ") for line in lines), path
-    assert run.stdout.count("predicted label: ") == 1
-    assert f"[INFO] {folder / 'good.png'}: predicted label: " in run.stdout
-    assert cv2.imread(str(montage)).shape == (270, 441, 3)
+    assert "IMG_0001.HEIC: cannot identify image file: choose a JPEG or PNG file" in run.stderr
+    assert "14000x14000.png: larger than 178 megapixels" in run.stderr
+    assert run.stdout.count("predicted label: ") == 2
+    for good in ("good.png", "ki/photo.JFIF"):
+        assert f"[INFO] {folder / good}: predicted label: " in run.stdout
+    assert cv2.imread(str(montage)).shape == (253, 2 * 413, 3)
+
+
+def test_pattern(trained, tmp_path, call_main):
+    """As on Windows, where no shell replaces it by the files."""
+    for name in ("a.png", "b.png", "c.jpg"):
+        (tmp_path / name).write_bytes(png(character()))
+    flags = ["-m", trained.model, "-o", tmp_path / "out" / "o.png", "--no-display", "-i"]
+    run = call_main("predict.py", *flags, tmp_path / "*.png")
+    assert re.findall(r"(\w\.\w+): predicted", run.stdout) == ["a.png", "b.png"]
+    run = call_main("predict.py", *flags, tmp_path / "*.gif")
+    assert_one_line(run, 1, tmp_path / "*.gif", "No such file")
 
 
 def test_own_picture_is_not_overwritten(trained, tmp_path, call_main):

@@ -8,8 +8,7 @@ import sys
 
 import cv2
 import pytest
-from conftest import ROOT
-from conftest import environment
+from conftest import ROOT, environment
 from test_pictures import character
 
 from modules.lenet import LeNet

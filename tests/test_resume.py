@@ -1,18 +1,22 @@
 """A run that dies leaves its last finished epoch, and --resume goes on from there."""
 
+import errno
 import os
 import random
+import re
 import shutil
 import signal
+import sys
 import time
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import Script
-from conftest import assert_one_line
-from conftest import contents
-from conftest import run_process
+from conftest import Script, assert_one_line, contents
+from idx import write_dataset
+
+from modules.synthetic import draw_images
 
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
@@ -46,8 +50,9 @@ def test_killed_and_resumed_equals_one_go_bit_for_bit(flags, paths, tmp_path, ca
     assert script.finish().returncode == -signal.SIGKILL
     run = call_main("train.py", *paths, "--resume")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "epoch 10/10" in run.stdout
-    assert "epoch 4/10" not in run.stdout
+    done = re.search(rf"\[INFO\] resuming after epoch ([4-9])/10 of {paths[3]}\n", run.stdout)[1]
+    trained = re.findall(r"\[INFO\] epoch (\d+)/10", run.stdout)
+    assert trained == [str(epoch) for epoch in range(int(done) + 1, 11)]
 
     assert_equal(*(torch.load(BytesIO(f["m.pth"])) for f in (contents(out), in_one_go)))
     assert contents(out)["p.png"] == in_one_go["p.png"]
@@ -76,7 +81,8 @@ def test_killed_at_random_moments(paths, tmp_path):
         script.send_signal(signal.SIGKILL)
         assert script.finish().returncode == -signal.SIGKILL
         if model.exists():
-            epochs_seen.append(torch.load(model, weights_only=True)["epochs"])
+            history = torch.load(model, weights_only=True)["history"]
+            epochs_seen.append(len(history["val_acc"]))
     assert epochs_seen == sorted(epochs_seen)
     assert len(epochs_seen) > 3
 
@@ -89,14 +95,14 @@ def test_ctrl_c(paths, tmp_path):
     run = script.finish()
     assert (run.returncode, run.stderr) == (130, "")
     assert "--resume" in run.stdout.splitlines()[-1]
-    assert torch.load(paths[3], weights_only=True)["epochs"] >= 2
+    assert len(torch.load(paths[3], weights_only=True)["history"]["val_acc"]) >= 2
     assert contents(tmp_path / "out").keys() == {"m.pth", "p.png"}
 
 
 OTHER_SETTINGS = [
     ("--lr 0.01", "0.001"), ("--batch-size 32", "64"), ("--seed 1", "42"),
-    ("--val-split 0.2", "0.25"), ("--dataset printed", "kmnist"), ("--augment", "False"),
-    ("--amp", "False"), ("--data elsewhere", "data"),
+    ("--val-split 0.2", "0.25"), ("--dataset synthetic", "kmnist"), ("--augment", "False"),
+    ("--amp", "False"),
 ]  # fmt: skip
 
 
@@ -104,7 +110,7 @@ OTHER_SETTINGS = [
 def test_resuming_with_another_setting(flag, kept, resumable, call_main):
     before = resumable[4].read_bytes()
     run = call_main("train.py", *resumable, *flag.split())
-    assert_one_line(run, 1, flag.split()[0], kept, resumable[4], "--resume")
+    assert_one_line(run, 2, f"leave {flag.split()[0]} or --resume out", kept)
     assert resumable[4].read_bytes() == before
 
 
@@ -112,13 +118,48 @@ def test_resuming_with_the_same_settings_named(resumable, call_main):
     same = ["--lr", "1e-3", "--batch-size", 64, "--dataset", "auto", "--epochs", 5]
     run = call_main("train.py", *resumable, *same)
     assert (run.returncode, run.stderr) == (0, "")
-    assert "epoch 5/5" not in run.stdout, "that one is done"
+    assert "resuming after epoch 5/5" in run.stdout
+    assert "nothing to train" in run.stdout
+    assert "trained in" not in run.stdout
 
 
 def test_resuming_a_schedule_with_another_number_of_epochs(paths, call_main):
     assert call_main("train.py", *paths, "-e", 1, "--augment").returncode == 0
     run = call_main("train.py", *paths, "-e", 2, "--resume")
-    assert_one_line(run, 1, "--epochs", paths[3])
+    assert_one_line(run, 2, "--epochs")
+
+
+def test_resuming_where_the_data_has_moved(data, paths, tmp_path, monkeypatch, call_main):
+    """Other data, as in the default folder, never takes the place of that which is gone."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data, tmp_path / "one")
+    shutil.copytree(data, tmp_path / "data")
+    outputs = paths[2:]
+    assert call_main("train.py", "-d", "one", *outputs, "-e", 1).returncode == 0
+    (tmp_path / "one").rename("two")
+    before = contents(tmp_path / "out")
+    for command in (["train.py", "--resume", *outputs, "-e", 2], ["predict.py", *outputs[:2]]):
+        assert_one_line(call_main(*command), 1, tmp_path / "one", "--data")
+    assert contents(tmp_path / "out") == before
+    run = call_main("train.py", "--resume", *outputs, "-e", 2, "-d", "two")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"images from {Path('two', 'KMNIST', 'raw')}" in run.stdout
+    assert call_main("predict.py", *outputs[:2], "-d", "two", "--no-display").returncode == 0
+
+
+def test_resuming_with_other_images(resumable, tmp_path, call_main):
+    write_dataset(tmp_path / "other", train=draw_images(700, seed=2), t10k=draw_images(50, seed=3))
+    run = call_main("train.py", *resumable, "-e", 6, "-d", tmp_path / "other")
+    assert_one_line(run, 1, tmp_path / "other", resumable[4])
+
+
+def test_checkpoint_of_another_version(resumable, call_main):
+    model = resumable[4]
+    checkpoint = torch.load(model, weights_only=True)
+    del checkpoint["settings"]["dataset"]
+    torch.save(checkpoint | {"dataset": "printed"}, model)
+    for command in (["train.py", *resumable], ["predict.py", "-m", model]):
+        assert_one_line(call_main(*command), 1, model, "train again")
 
 
 def test_resuming_without_a_model(paths, call_main):
@@ -131,6 +172,42 @@ def test_resuming_from_a_bare_state_dict(resumable, call_main):
     assert_one_line(call_main("train.py", *resumable), 1, model)
 
 
+def test_file_that_another_program_holds_open(resumable, monkeypatch, call_main):
+    """As a virus scanner does on Windows, for a moment or for good."""
+    replace, refusals = Path.replace, []
+
+    def refuse(path, target):
+        refusals.append(target)
+        if len(refusals) <= limit:
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    limit = 3
+    run = call_main("train.py", *resumable, "-e", 6)
+    assert (run.returncode, run.stderr, len(refusals)) == (0, "", 4)
+    limit = 10**6
+    assert_one_line(call_main("train.py", *resumable, "-e", 7), 1, resumable[4], "Access is denied")
+    assert contents(resumable[4].parent).keys() == {"m.pth", "p.png"}
+
+
+@pytest.mark.parametrize(("number", "saves"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_drive_that_cannot_sync(number, saves, resumable, monkeypatch, call_main):
+    """A network drive may not know how (EINVAL); a broken disk is an error (EIO)."""
+
+    def fsync(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = resumable[4].read_bytes()
+    run = call_main("train.py", *resumable, "-e", 6)
+    if saves:
+        assert (run.returncode, run.stderr) == (0, "")
+    else:
+        assert_one_line(run, 1, resumable[4], os.strerror(number))
+        assert resumable[4].read_bytes() == before
+
+
 def test_loss_that_is_not_finite(resumable, call_main):
     _, *paths = resumable
     before = paths[3].read_bytes()
@@ -139,17 +216,21 @@ def test_loss_that_is_not_finite(resumable, call_main):
     assert paths[3].read_bytes() == before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can limit another process")
 def test_full_disk(resumable, tmp_path):
     """A limit on the size of files stands for a disk that is full."""
+    import resource
+
     model = resumable[4]
+    script = Script("train.py", *resumable, "-e", 1000)
+    script.wait_for("[INFO] epoch 6/")
     before = model.read_bytes()
-    limit = ["prlimit", f"--fsize={len(before) // 2}"]
-    if not shutil.which("prlimit"):
-        pytest.skip("prlimit is not installed")
-    run = run_process("train.py", *resumable, "-e", 6, prefix=limit)
-    assert_one_line(run, 1, model, "File too large")
-    assert model.read_bytes() == before
-    assert contents(tmp_path).keys() <= {"m.pth", "p.png"}
+    limit = len(before) // 2
+    resource.prlimit(script.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    assert_one_line(script.finish(), 1, model, "File too large")
+    assert len(model.read_bytes()) == len(before)
+    torch.load(model, weights_only=True)
+    assert contents(tmp_path).keys() == {"m.pth", "p.png"}
 
 
 @needs_signals

@@ -12,8 +12,7 @@ import torch
 from sklearn.metrics import classification_report
 from torch.nn import NLLLoss
 from torch.optim import Adam
-from torch.utils.data import DataLoader
-from torch.utils.data import random_split
+from torch.utils.data import DataLoader, random_split
 from torchvision.datasets import KMNIST
 from torchvision.transforms import ToTensor
 

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean
-from statistics import median
+from statistics import mean, median
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torchvision.utils import make_grid
-from torchvision.utils import save_image
+from torchvision.utils import make_grid, save_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from modules.printed import draw_images
+
 from modules.augment import warp
 from modules.checkpoint import load_checkpoint
 from modules.datasets import HIRAGANA
 from modules.lenet import LeNet
-from modules.printed import draw_images
 
 DARK, LIGHT = "#282c30", "#f0f0f0"
 

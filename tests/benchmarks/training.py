@@ -12,10 +12,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from accuracy import ROOT
-from accuracy import TUTORIAL
-from accuracy import train
-from accuracy import write_printed
+from accuracy import ROOT, TUTORIAL, train, write_printed
 
 WAYS = ["train.py", "train.py --amp", "train.py --augment"]
 
