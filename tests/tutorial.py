@@ -52,6 +52,7 @@ def run(root, seed, epochs, folder):
         train_loss, train_acc, _ = run_epoch(model, train_loader, loss_fn, optimizer)
         val_loss, val_acc, _ = run_epoch(model, val_loader, loss_fn)
         curves.append([train_loss, train_acc, val_loss, val_acc])
+        print(f"train accuracy {train_acc:.4f}, validation accuracy {val_acc:.4f}")
     print(f"trained in {time.perf_counter() - start:.1f} s")
 
     *_, predictions = run_epoch(model, test_loader, loss_fn)
