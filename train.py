@@ -90,7 +90,7 @@ def configure_training(model, args, steps_per_epoch):
     scheduler = OneCycleLR(
         optimizer, 7 * args.lr, num_steps, pct_start=0.15, anneal_strategy="linear"
     )
-    return CrossEntropyLoss(label_smoothing=0.1), optimizer, scheduler
+    return CrossEntropyLoss(label_smoothing=0.05), optimizer, scheduler
 
 
 def parse_arguments():
