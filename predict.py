@@ -115,7 +115,7 @@ def main():
     can_display = not args.no_display and viewer.has_screen()
     if args.draw:
         if not can_display:
-            sys.exit(f"[ERROR] --draw needs a window: {viewer.NO_WINDOW}; or use --image")
+            sys.exit(f"[ERROR] --no-display, or {viewer.NO_WINDOW}: use --image instead of --draw")
         viewer.draw(
             lambda image: describe(predict(model, image[None], args.device)[0], classes),
             folder=args.output.parent / "drawings",
@@ -144,7 +144,7 @@ def main():
         if can_display:
             viewer.show(annotated)
         elif not args.no_display:
-            print(f"[INFO] {viewer.NO_WINDOW}")
+            print(f"[INFO] {viewer.NO_WINDOW}: open the montage instead")
     sys.exit(1 if num_failed else 0)
 
 

@@ -28,10 +28,8 @@ CANVAS, PEN = MARGIN + IMAGE + TEXT, 30
 # more annotated images are too many to view, and take too much memory
 MAX_IMAGES = 200
 
-NO_WINDOW = (
-    "no window can be opened (no screen, OpenCV's headless build, or QT_QPA_PLATFORM=wayland): "
-    "open the montage instead"
-)
+# what to say where there is none
+NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
 
 
 def annotate(image, label, lines, color=WHITE, picture=None):

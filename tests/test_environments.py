@@ -46,7 +46,7 @@ def test_output_that_is_not_a_terminals(where, data, tmp_path):
 def test_backend_of_a_notebook(data, tmp_path):
     """A cell `!python train.py` hands its own to the script, whose Python may not have it."""
     flags = ["-d", data, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-e", 1]
-    backend = "module://not_installed.backend_inline"
+    backend = "module://matplotlib_inline.backend_inline"
     run = run_python("train.py", *flags, MPLBACKEND=backend)
     assert (run.returncode, run.stderr) == (0, "")
     assert (tmp_path / "p.png").stat().st_size > 10_000
@@ -69,10 +69,12 @@ def test_home_folder(data, tmp_path):
 
 
 def test_each_line_is_in_the_pipe_at_once(paths):
-    """As in `python train.py | tee log`."""
-    program = "import subprocess, sys, time\n"
-    program += "process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)\n"
+    """As in `python train.py | tee log`: the first lines are there before the first epoch ends."""
+    program = "import pathlib, subprocess, sys\n"
+    program += "process = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE, text=True)\n"
     program += "for line in process.stdout:\n"
-    program += "    if 'epoch 2/' in line: process.kill(); print('seen'); break\n"
-    words = [sys.executable, "train.py", *paths, "-e", 100_000]
-    assert run_python("-c", program, *words).stdout == "seen\n"
+    program += "    if 'training LeNet' in line: break\n"
+    program += "print(pathlib.Path(sys.argv[1]).exists())\n"
+    program += "process.kill()\n"
+    words = [paths[3], sys.executable, "train.py", *paths, "-e", 100_000]
+    assert run_python("-c", program, *words).stdout == "False\n"

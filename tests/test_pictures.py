@@ -49,6 +49,7 @@ def look_at(trained, tmp_path, call_main):
         for name, content in pictures.items():
             (folder / name).write_bytes(content)
         montage, paths = tmp_path / "montage.png", [folder / name for name in pictures]
+        montage.unlink(missing_ok=True)
         run = call_main("predict.py", "-m", model, "-o", montage, "--no-display", "-i", *paths)
         found = re.findall(r"^\[INFO\] (.*): predicted label: (\w+)", run.stdout, re.M)
         # on the right is what the network sees

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import cv2
-import pytest
 from conftest import ROOT, environment
 from test_pictures import character
 
@@ -43,24 +42,7 @@ def test_program_for_your_own_image(trained, tmp_path, call_main):
     said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
     flags = ["-m", trained.model, "-i", tmp_path / "photo.jpg", "-o", tmp_path / "o.png"]
     flags += ["--no-display"]
-    assert f"({said.strip()})" in call_main("predict.py", *flags).stdout
-
-
-@pytest.mark.parametrize("script", ["train.py", "predict.py"])
-def test_flags_and_defaults_are_those_of_the_help(script, call_main):
-    helped = {}
-    for entry in call_main(script, "--help").stdout.split("\n  -")[2:]:
-        entry = " ".join(f"-{entry}".split())
-        short, long, alone = re.match(r"(-\w)(?: [^,]*)?, (--[\w-]+)|(--[\w-]+)", entry).groups()
-        default = re.search(r"\(default: ([^),]+)", entry)[1].replace("False", "off")
-        helped[alone or f"{short}, {long}"] = default
-
-    table = re.split(r"\n\n|\n\| \*\*", README.partition(f"| **`{script}`** |")[2])[0]
-    documented = {}
-    for row in table.splitlines()[1:]:
-        flags, default = re.split(r" *\| *", row)[1:3]
-        documented[", ".join(re.findall(r"`(--?[a-z-]+)", flags))] = default.strip("`")
-    assert documented == helped
+    assert f"predicted label: {said.strip()} " in call_main("predict.py", *flags).stdout
 
 
 def test_every_flag_that_is_spoken_of_exists(call_main):

@@ -171,11 +171,13 @@ def test_window_is_closed_before_the_program_ends(screen, trained, data, tmp_pat
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(**env), stdout=-1, stderr=-1, text=True
     ) as process:
-        person = Person(screen, "Prediction")
-        person.press("q")
-        assert "ended\n" in iter(process.stdout.readline, "")
-        assert person.xdotool("search", "--onlyvisible", "--name", "^Prediction$") == ""
-        process.kill()
+        try:
+            person = Person(screen, "Prediction")
+            person.press("q")
+            assert "ended\n" in iter(process.stdout.readline, "")
+            assert person.xdotool("search", "--onlyvisible", "--name", "^Prediction$") == ""
+        finally:
+            process.kill()
         assert process.stderr.read() == ""
 
 

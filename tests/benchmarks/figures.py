@@ -1,6 +1,6 @@
 """Make two figures of the README: `python tests/benchmarks/figures.py output/model.pth .images`.
 
-warps.png: ten printed characters, and under each of them seven random warps, as with --augment.
+warps.png: ten synthetic characters, and under each of them seven random warps, as with --augment.
 network.png: one image on its way through the network that is in the model file.
 """
 
@@ -13,12 +13,10 @@ from matplotlib.figure import Figure
 from torchvision.utils import make_grid, save_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from modules.printed import draw_images
-
 from modules.augment import warp
 from modules.checkpoint import load_checkpoint
-from modules.datasets import HIRAGANA
 from modules.lenet import LeNet
+from modules.synthetic import STROKES, draw_images
 
 DARK, LIGHT = "#282c30", "#f0f0f0"
 
@@ -60,7 +58,7 @@ def draw_network(path, model, image):
     show_tiles(three[2], maps1[0], 5, title, cmap="gray", vmax=maps1.quantile(0.995))
     title = "after conv2 and relu2:\n50 feature maps of 8×8"
     show_tiles(two[0], maps2[0], 10, title, cmap="gray", vmax=maps2.quantile(0.99))
-    two[1].barh(list(HIRAGANA), probabilities, color="#6ee66e")
+    two[1].barh(list(STROKES), probabilities, color="#6ee66e")
     two[1].invert_yaxis()
     two[1].set(xlim=(0, 1), facecolor=DARK)
     two[1].set_title(
@@ -72,8 +70,8 @@ def draw_network(path, model, image):
 
 def main():
     model_path, folder = map(Path, sys.argv[1:])
-    images, labels = draw_images("".join(HIRAGANA.values()), 200, seed=4)
-    images = torch.tensor(images).unsqueeze(1) / 255
+    images, labels = draw_images(200, seed=4)
+    images = images.unsqueeze(1) / 255
     # an image of each class that is easy to read
     numbers = [8, 4, 9, 1, 3, 11, 8, 7, 4, 10]
     chosen = [np.flatnonzero(labels == label)[number] for label, number in enumerate(numbers)]
