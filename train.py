@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, default_convert, random_split
 from modules import cli
 from modules.augment import warp
 from modules.checkpoint import load_checkpoint, save_checkpoint
-from modules.cli import progress_bar
 from modules.datasets import check_exists, load_dataset
 from modules.lenet import LeNet
 from modules.plots import save_plot
@@ -31,7 +30,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     model.train()
     total_loss, num_correct = 0, 0
 
-    for images, labels in progress_bar(loader, "training"):
+    for images, labels in cli.progress_bar(loader, "training"):
         images, labels = images.to(args.device), labels.to(args.device)
         if args.augment:
             images = warp(images)
@@ -63,7 +62,7 @@ def evaluate(model, loader, device):
 
     # turn off gradient tracking: nothing is learned here
     with torch.inference_mode():
-        for images, labels in progress_bar(loader, "evaluating"):
+        for images, labels in cli.progress_bar(loader, "evaluating"):
             images, labels = images.to(device), labels.to(device)
             log_probs = model(images)
             predicted = log_probs.argmax(dim=1)

@@ -76,10 +76,8 @@ def run(main, stopped="stopped"):
 
     stopped: what to print after Ctrl-C.
     """
-    # faster on a CPU: treat denormals, numbers too small for full precision, as 0; and let glibc
-    # keep the memory of a step for the next one, as it does after freeing a block of 31 MiB
+    # faster on a CPU: treat denormals, numbers too small for full precision, as 0
     torch.set_flush_denormal(True)
-    torch.empty(31 * 2**20, dtype=torch.uint8)
     # show each line at once, also in a pipe, and "?" where a terminal cannot show a file's name;
     # the windows of IDLE and of notebooks do so themselves
     if hasattr(sys.stdout, "reconfigure"):
