@@ -55,7 +55,8 @@ def read_picture(path):
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):
                 # convert() would clip 16 bits instead of scaling them
-                values = np.asarray(picture) * (255 / max(255, *picture.getextrema()))
+                values = np.asarray(picture)
+                values = values * (255 / max(255, values.max()))
                 picture = Image.fromarray(values.astype(np.uint8))
             picture = picture.convert("RGBA")
     except Image.DecompressionBombError as error:

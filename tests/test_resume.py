@@ -228,7 +228,7 @@ def test_full_disk(resumable, tmp_path):
     resource.prlimit(script.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     assert_one_line(script.finish(), 1, model, "File too large")
     assert "val_acc" in torch.load(model, weights_only=True)["history"], "the last one is whole"
-    assert contents(tmp_path).keys() == {"m.pth", "p.png"}
+    assert contents(tmp_path).keys() <= {"m.pth", "p.png"}
 
 
 @needs_signals

@@ -263,7 +263,7 @@ def test_warp_makes_strokes_thicker_and_thinner(monkeypatch):
     line[..., 4:24, 12:17] = torch.tensor([0.5, 1, 1, 1, 0.5])
     torch.manual_seed(0)
     ink = warp(line.repeat(100, 1, 1, 1)).sum(dim=(1, 2, 3)) / line.sum()
-    assert 0.8 < ink.min() < 0.9 < 1.1 < ink.max() < 2.5
+    assert 0.5 < ink.min() < 0.9 < 1.1 < ink.max() < 2.5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")

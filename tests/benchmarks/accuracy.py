@@ -25,26 +25,30 @@ def add_data_arguments(parser):
     parser.add_argument("--synthetic", action="store_true", help="instead of KMNIST")
 
 
-def find_data(args, folder):
-    """Return the absolute dataset folder; with --synthetic, draw one into `folder`."""
+def write_data(args, folder):
+    """Write the dataset into `folder`, unpacked, as torchvision reads it."""
+    from idx import read_dataset, write_dataset
+
+    from modules.synthetic import draw_images
+
     if args.synthetic:
-        from idx import write_dataset
-
-        from modules.synthetic import draw_images
-
-        write_dataset(Path(folder), train=draw_images(60_000, 0), t10k=draw_images(10_000, 1))
-        return folder
-    if not (args.data / "KMNIST" / "raw").is_dir():
+        splits = {"train": draw_images(60_000, 0), "t10k": draw_images(10_000, 1)}
+    elif (args.data / "KMNIST" / "raw").is_dir():
+        splits = {split: tuple(read_dataset(args.data, split)) for split in ("train", "t10k")}
+    else:
         sys.exit(f"KMNIST is not in {args.data}: run train.py, or try --synthetic")
-    return args.data.resolve()
+    write_dataset(Path(folder), **splits)
 
 
-def train(way, data, folder, epochs=10, seed=42, root=ROOT):
-    """Train in a process; return seconds and the validation and test accuracies, in percent."""
-    words = [*way.split(), "-d", data, "-m", f"{folder}/m.pth", "-p", f"{folder}/p.png"]
+def train(way, folder, epochs=10, seed=42, root=ROOT):
+    """Train in a process on the dataset in `folder`; return seconds, validation and test accuracy.
+
+    The accuracies are in percent.
+    """
+    words = [*way.split(), "-d", folder, "-m", f"{folder}/m.pth", "-p", f"{folder}/p.png"]
     words += ["--seed", seed, *([] if "--epochs" in way else ["--epochs", epochs])]
     if way == TUTORIAL:
-        words = ["tests/tutorial.py", data, seed, epochs, folder]
+        words = ["tests/tutorial.py", folder, seed, epochs, folder]
     command = [sys.executable, *map(str, words)]
     run = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
     seconds = float(re.search(r"trained in ([\d.]+) s", run.stdout)[1])
@@ -68,10 +72,10 @@ def main():
 
     results = {way: [] for way in [TUTORIAL, *args.ways]}
     with tempfile.TemporaryDirectory() as folder:
-        data = find_data(args, folder)
+        write_data(args, folder)
         for seed in args.seeds:
             for way, figures in results.items():
-                figures.append(train(way, data, folder, seed=seed))
+                figures.append(train(way, folder, seed=seed))
                 print(f"seed {seed}, {way}: {figures[-1]}", file=sys.stderr)
 
     print(f"| seeds {args.seeds} | validation accuracy | test accuracy | seconds | speedup |")

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from accuracy import ROOT, TUTORIAL, add_data_arguments, find_data, train
+from accuracy import ROOT, TUTORIAL, add_data_arguments, train, write_data
 
 WAYS = ["train.py", "train.py --amp", "train.py --augment", "train.py --augment --amp"]
 
@@ -28,13 +28,13 @@ def main():
 
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
-        data = find_data(args, folder)
+        write_data(args, folder)
         for number in range(args.rounds):
             # the first of a round could always find the machine in the same state: take turns
             ways = [(TUTORIAL, ROOT), *product(args.ways, [ROOT, *args.before])][:: (-1) ** number]
             for way, root in ways:
                 title = way if root == ROOT else f"{way} in {root}"
-                figures = train(way, data, folder, args.epochs, root=root)
+                figures = train(way, folder, args.epochs, root=root)
                 seconds.setdefault(title, []).append(figures[0])
 
     print("| | seconds per epoch | speedup |")
