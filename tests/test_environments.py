@@ -4,64 +4,58 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, contents, run_python
+from conftest import ROOT, contents, run_python, run_script
 
 from modules import cli
 
-# IDLE's and a notebook's output: whatever has a method write()
-START = """
+# IDLE's and a notebook's output is whatever has a method write()
+PROGRAM = """
 import runpy, sys
 class Window:
     written = ""
     def write(self, text):
         Window.written += text
-{change}
-del sys.argv[0]
+sys.stdout = sys.stderr = {output}
 try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    for sys.argv in {commands}:
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise
 finally:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     print(Window.written)
 """
-CHANGES = {
-    "a window": "sys.stdout = sys.stderr = Window()",
-    "nothing": "sys.stdout = sys.stderr = None",
-}
 
 
-@pytest.mark.parametrize("where", CHANGES)
-def test_output_that_is_not_a_terminals(where, data, tmp_path):
-    program = START.format(change=CHANGES[where])
-    model, out = tmp_path / "m.pth", tmp_path / "o.png"
-    flags = ["-d", data, "-m", model, "-p", tmp_path / "p.png", "-e", 1]
-    run = run_python("-c", program, "train.py", *flags)
+@pytest.mark.parametrize("output", ["Window()", "None"])
+def test_output_that_is_not_a_terminals(output, data, tmp_path):
+    model, plot, montage = (str(tmp_path / name) for name in ("m.pth", "p.png", "o.png"))
+    commands = [
+        ["train.py", "-d", str(data), "-m", model, "-p", plot, "-e", "1"],
+        ["predict.py", "-m", model, "-o", montage],
+    ]
+    run = run_python("-c", PROGRAM.format(output=output, commands=commands))
     assert (run.returncode, run.stderr) == (0, "")
-    assert ("epoch 1/1" in run.stdout) == (where == "a window")
-    run = run_python("-c", program, "predict.py", "-m", model, "-o", out)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.count("ground truth label") == (10 if where == "a window" else 0)
+    assert run.stdout.count("epoch 1/1") == (output != "None")
+    assert run.stdout.count("ground truth label") == (10 if output != "None" else 0)
     assert contents(tmp_path).keys() == {"m.pth", "o.png", "p.png"}
 
 
-def test_backend_of_a_notebook(data, tmp_path):
-    """A cell `!python train.py` hands its own to the script, whose Python may not have it."""
-    flags = ["-d", data, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-e", 1]
-    backend = "module://matplotlib_inline.backend_inline"
-    run = run_python("train.py", *flags, MPLBACKEND=backend)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert (tmp_path / "p.png").stat().st_size > 10_000
+def test_home_folder_and_backend_of_a_notebook(data, tmp_path):
+    """A shell leaves the ~ in --data=~/folder to the program, and on Windows every ~.
 
-
-def test_home_folder(data, tmp_path):
-    """A shell leaves the ~ in --data=~/folder to the program, and on Windows every ~."""
+    A cell `!python train.py` hands a plotting backend to the script that its Python may not have.
+    """
     (tmp_path / "kmnist").symlink_to(data)
     flags = ["--data=~/kmnist", "--model=~/m.pth", "--plot=~/p.png", "-e", 1]
-    home = {"HOME": tmp_path, "USERPROFILE": tmp_path}
-    home = {name: str(path) for name, path in home.items()}
-    assert run_python("train.py", *flags, **home).returncode == 0
-    flags = ["--model=~/m.pth", "--output=~/o.png", "--no-display"]
-    assert run_python("predict.py", *flags, **home).returncode == 0
-    assert contents(tmp_path / "kmnist" / "KMNIST" / "raw")
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    backend = "module://matplotlib_inline.backend_inline"
+    run = run_python("train.py", *flags, **home, MPLBACKEND=backend)
+    assert (run.returncode, run.stderr) == (0, "")
+    run = run_script("predict.py", "--model=~/m.pth", "--output=~/o.png", "--no-display", **home)
+    assert (run.returncode, run.stderr) == (0, "")
     assert {path.name for path in tmp_path.glob("*.p*")} == {"m.pth", "o.png", "p.png"}
     assert not (ROOT / "~").exists()
     # the name of a file, not of a user

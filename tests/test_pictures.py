@@ -66,7 +66,7 @@ def png(picture):
 
 def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     """On real KMNIST, in turns dark on light and light on dark."""
-    images, labels = (values[:500] for values in read_split(REAL_KMNIST, "t10k"))
+    images, labels = (values[:250] for values in read_split(REAL_KMNIST, "t10k"))
     right = log_probs_of(real_trained.model, images).argmax(dim=1) == labels
 
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     }
     seen, _ = look_at(papers, real_trained.model)
     right_on_paper = [seen.get(f"{i:03}.png") == CLASSES[label] for i, label in enumerate(labels)]
-    assert np.mean(right_on_paper) > right.double().mean() - 0.03
+    assert np.mean(right_on_paper) > right.double().mean() - 0.04
 
 
 def no_margin(images, white_on_black):
@@ -86,7 +86,7 @@ def no_margin(images, white_on_black):
 
 
 def test_crops_without_a_margin_are_read_as_well_as_kmnist(real_trained, look_at):
-    images, labels = (values[500:1000] for values in read_split(REAL_KMNIST, "t10k"))
+    images, labels = (values[500:750] for values in read_split(REAL_KMNIST, "t10k"))
     right = (log_probs_of(real_trained.model, images).argmax(dim=1) == labels).double().mean()
     pixels = (255 * images[:, 0]).round().byte().numpy()
     for kind, crops in {

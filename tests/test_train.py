@@ -16,7 +16,6 @@ from torch.nn.functional import nll_loss
 from torch.utils.data import DataLoader, default_convert
 
 import train
-from modules import augment
 from modules.augment import warp
 from modules.datasets import load_dataset
 from modules.lenet import LeNet
@@ -254,16 +253,6 @@ def test_warp_moves_ink_about_but_keeps_it():
     rows = (warped.sum(dim=2) * torch.arange(28)).sum(dim=1) / ink
     assert abs(rows.mean() - 13.5) < 0.3
     assert 0.5 < rows.std() < 3
-
-
-def test_warp_makes_strokes_thicker_and_thinner(monkeypatch):
-    for name in ("ROTATION", "SCALE", "TRANSLATION", "ELASTIC"):
-        monkeypatch.setattr(augment, name, 0)
-    line = torch.zeros(1, 1, 28, 28)
-    line[..., 4:24, 12:17] = torch.tensor([0.5, 1, 1, 1, 0.5])
-    torch.manual_seed(0)
-    ink = warp(line.repeat(100, 1, 1, 1)).sum(dim=(1, 2, 3)) / line.sum()
-    assert 0.5 < ink.min() < 0.9 < 1.1 < ink.max() < 2.5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
