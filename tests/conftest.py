@@ -38,7 +38,7 @@ def environment(**changes):
     env = os.environ | {"http_proxy": dead, "https_proxy": dead, "PYTHONIOENCODING": "utf-8"}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND"):
         env.pop(name, None)
-    for name in ("QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE"):
+    for name in ("QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE", "PYTHONUNBUFFERED"):
         env.pop(name, None)
     return env | changes
 
