@@ -13,7 +13,7 @@ SIDE, STROKE, LONGEST = 28, 2, 400
 # the least difference between ink and paper, of 255
 CONTRAST = 20
 # the largest part of a shape's outline that may lie on the edge of the picture
-ALONG_EDGE = 1 / 7
+ALONG_EDGE = 1 / 6
 # kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
 OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".svg"}
 
@@ -95,8 +95,8 @@ def to_kmnist(picture):
     difference = cv2.GaussianBlur(gray - paper.astype(np.float32), (0, 0), 1)
     is_dark = (difference < -CONTRAST).sum() > (difference > CONTRAST).sum()
 
-    # ink is what is narrower than a pen of a quarter of the picture: the black-hat or the top-hat
-    pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min(gray.shape) // 4 + 1,) * 2)
+    # ink is what is narrower than a pen of a third of the picture: the black-hat or the top-hat
+    pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min(gray.shape) // 3 + 1,) * 2)
     hat = cv2.MORPH_BLACKHAT if is_dark else cv2.MORPH_TOPHAT
     ink = cv2.morphologyEx(cv2.GaussianBlur(gray, (0, 0), 1), hat, pen)
     if ink.max() <= CONTRAST:
