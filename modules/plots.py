@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 
-def save_plot(path, history, title):
-    """Draw the training and validation curves into the PNG file `path`.
+def draw_plot(history, title):
+    """Return a figure of the training and validation curves.
 
     history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
-    list with a value per epoch. Raises OSError.
+    list with a value per epoch.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # a Figure, unlike pyplot, starts no user interface
-    figure = Figure(figsize=(10, 4))
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.86, wspace=0.28)
+    figure = Figure(figsize=(8, 3.8), dpi=125)
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.86, wspace=0.32)
     figure.suptitle(title, fontsize=15)
 
     for axes, metric, label in zip(
@@ -35,5 +35,10 @@ def save_plot(path, history, title):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=12)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    return figure
+
+
+def save_plot(path, history, title):
+    """Save draw_plot(history, title) as the PNG file `path`. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    draw_plot(history, title).savefig(path)
