@@ -32,6 +32,7 @@ def draw_plot(history, title):
         axes.set_ylabel(label, fontsize=13)
         axes.set_xlim(0.5, len(epochs) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.tick_params(labelsize=11)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=12)
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))

@@ -49,8 +49,9 @@ def annotate(image, label, lines, color=WHITE, picture=None):
     left, top = MARGIN, MARGIN + IMAGE
     if label in STROKES:
         draw_character(annotated, label, left, top + 16, 68, color, width=4)
-    for y, scale, text in zip((44, 84), (1.3, 0.9), lines):
-        start = left + 86, top + y
+        left += 86
+    for y, scale, text in zip((46, 88), (1.5, 1.05), lines):
+        start = left, top + y
         cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
     return annotated
 
@@ -132,7 +133,7 @@ def draw(classify, folder):
     """
     canvas, stroke = np.zeros((CANVAS, CANVAS), np.uint8), []
     classified = canvas.copy()
-    empty = annotate(canvas[:28, :28], "", ["draw on the left", "c clear  s save  q quit"])
+    empty = annotate(canvas[:28, :28], "", ["draw on the left", "c clear, s save, q quit"])
     annotated = empty
 
     def on_mouse(event, x, y, flags, _):

@@ -1,4 +1,4 @@
-"""The README says what is so: its code, its flags, its commands, its links."""
+"""The README says what is so: its code is the project's, its commands and programs run."""
 
 import re
 import shlex
@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import cv2
-from conftest import ROOT, environment
+import pytest
+import torch
+from conftest import REAL_KMNIST, ROOT, environment, run_python
+from idx import read_dataset
 from test_pictures import character
 
 from modules.lenet import LeNet
@@ -16,50 +19,118 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCES = ["train.py", "predict.py", *sorted(path.name for path in ROOT.glob("modules/*.py"))]
 
 
-def read_source(name):
-    folder = ROOT if name in ("train.py", "predict.py") else ROOT / "modules"
-    return (folder / name).read_text(encoding="utf-8")
+def read_lines(text):
+    """Return the lines without their indentation, between line breaks."""
+    return "\n" + "\n".join(line.strip() for line in text.strip().splitlines()) + "\n"
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", README, re.M | re.S)
+    return [re.sub(f"^{indentation}", "", block, flags=re.M) for indentation, block in found]
+
+
+def programs(word):
+    """Return the README's programs that contain a word."""
+    return [block for block in blocks("python") if "import " in block and word in block]
+
+
+def run_program(program, folder):
+    command, env = [sys.executable, "-c", program], environment(PYTHONPATH=str(ROOT))
+    run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def test_code_is_in_the_files():
-    code = [block for block in blocks("python") if not block.startswith("import")]
-    assert len(code) >= 8
+    paths = [
+        ROOT / name if name in ("train.py", "predict.py") else ROOT / "modules" / name
+        for name in SOURCES
+    ]
+    sources = [read_lines(path.read_text(encoding="utf-8")) for path in paths]
+    code = [block for block in blocks("python") if "import " not in block]
+    assert len(code) >= 7
     for block in code:
-        assert any(f"\n{block}" in read_source(name) for name in SOURCES), block
+        assert any(read_lines(block) in source for source in sources), block
+
+
+def test_batches_of_a_data_loader(tmp_path):
+    (program,) = programs("DataLoader")
+    assert f"```text\n{run_program(program, tmp_path)}```" in README
 
 
 def test_program_for_your_own_image(trained, tmp_path, call_main):
-    (program,) = (block for block in blocks("python") if block.startswith("import"))
+    (program,) = programs("photo.jpg")
     (tmp_path / "output").mkdir()
     shutil.copy(trained.model, tmp_path / "output" / "model.pth")
     cv2.imwrite(str(tmp_path / "photo.jpg"), character())
-    env = environment(PYTHONPATH=str(ROOT))
-    command = [sys.executable, "-c", program]
-    said = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True).stdout
+    label, probability = run_program(program, tmp_path).split()
     flags = ["-m", trained.model, "-i", tmp_path / "photo.jpg", "-o", tmp_path / "o.png"]
     flags += ["--no-display"]
-    assert f"predicted label: {said.strip()} " in call_main("predict.py", *flags).stdout
+    prediction = f"predicted label: {label} {float(probability):.1%}"
+    assert prediction in call_main("predict.py", *flags).stdout
 
 
-def test_every_flag_that_is_spoken_of_exists(call_main):
-    helps = [call_main(script, "--help").stdout for script in ("train.py", "predict.py")]
-    known = set(re.findall(r"--[a-z-]+", " ".join(helps)))
-    commands = [text for text in re.findall(r"`[^`\n]*`", README) if "benchmarks/" not in text]
-    spoken_of = re.findall(r"(?<=[` ])--[a-z-]+", " ".join(commands))
-    assert set(spoken_of) <= known
+def test_program_for_your_own_dataset(tmp_path, call_main):
+    (program,) = programs("write_idx")
+    for label in range(10):
+        for split in ("train", "test"):
+            folder = tmp_path / "pictures" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(2 if split == "train" else 1):
+                cv2.imwrite(str(folder / f"{number}.png"), character())
+    run_program(program, tmp_path)
+    for split, count in (("train", 20), ("t10k", 10)):
+        images, labels = read_dataset(tmp_path / "mine", split)
+        assert images.shape == (count, 28, 28) and images.max() == 255 and images.mean() < 128
+        assert labels.tolist() == sorted(labels) and set(labels) == set(range(10))
+    flags = ["-d", tmp_path / "mine", "-e", 1, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
+    assert call_main("train.py", *flags).returncode == 0
+
+
+def test_program_that_tells_training_and_test_images_apart(tmp_path):
+    if not REAL_KMNIST.is_dir():
+        pytest.skip(f"KMNIST is not in {REAL_KMNIST}")
+    (program,) = programs("order[:15_000]")
+    (tmp_path / "data").symlink_to(REAL_KMNIST)
+    accuracy = re.search(r"tensor\(([\d.]+)\)", run_program(program, tmp_path))[1]
+    assert 0.6 < float(accuracy) < 0.75
+
+
+def test_commands_are_accepted(call_main):
+    code = re.findall(r"`(python [^`]+)`", README) + "\n".join(blocks("bash")).splitlines()
+    commands = [shlex.split(line) for line in code if re.match(r"python (train|predict)\.py", line)]
+    assert len(commands) >= 8
+    for _, script, *flags in commands:
+        # the flags come first: argparse looks at them before it prints its help
+        run = call_main(script, *flags, "--help")
+        assert run.returncode == 0 and "usage" in run.stdout, run.stderr
+
+
+def test_line_that_counts_parameters():
+    (line,) = (line for line in blocks("bash") if "numel" in line)
+    _, *words = shlex.split(line)
+    assert f"{int(run_python(*words).stdout):,} parameters" in README.replace("\n", " ")
 
 
 def test_pictures_and_links():
     links = re.findall(r"(!?)\[([^]]*)\]\(([^)]+)\)", README)
-    assert len(links) >= 4
+    assert len(links) >= 12
+    headings = re.findall(r"^##+ (.*)$", README, re.M)
+    anchors = ["#" + heading.lower().replace(" ", "-").replace(":", "") for heading in headings]
     for mark, text, target in links:
         assert len(text) > (60 if mark else 0)
-        if not target.startswith("http"):
+        if target.startswith("#"):
+            assert target in anchors
+        elif not target.startswith("http"):
             assert (ROOT / target).stat().st_size < 300_000
+
+
+def test_pictures_can_be_made(trained, tmp_path):
+    run = run_python("tests/benchmarks/figures.py", trained.model, trained.model, tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for path in (ROOT / ".images").iterdir()
+    )
 
 
 def test_layout_names_every_file():
@@ -69,25 +140,25 @@ def test_layout_names_every_file():
 
 
 def test_the_two_commands():
-    train, predict, test = (block.strip() for block in blocks("bash")[:3])
-    for command in (train, test):
-        assert command.startswith(
-            "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
-        )
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    for command, last in zip(commands, ("train.py", "pytest")):
+        assert command.split()[-1] == last
         for word in shlex.split(command):
             assert not word.endswith((".py", ".txt")) or (ROOT / word).exists()
-    assert predict.split()[-1] == "predict.py"
     # .ci/run takes the first line of the README that matches this
     pattern = re.search(r"grep -m 1 '([^']+)' README.md", (ROOT / ".ci" / "run").read_text())[1]
-    assert next(line for line in README.splitlines() if pattern in line) == test
+    assert next(line for line in README.splitlines() if pattern in line) == commands[1]
+    assert len(commands) == 2
 
 
-def test_layers_and_their_parameters():
-    model = LeNet(numChannels=1, classes=10)
-    rows = re.findall(r"^\| `(\w+)` \| [\d×]+ \| ([\d,]*) *\|", README, re.M)
-    assert [name for name, _ in rows] == [name for name, _ in model.named_children()]
-    for name, said in rows:
-        layer = getattr(model, name)
-        assert int(said.replace(",", "") or 0) == sum(p.numel() for p in layer.parameters())
-    total = sum(parameters.numel() for parameters in model.parameters())
-    assert f"{total:,} parameters" in README
+def test_layers_with_their_shapes_and_parameters():
+    model, shapes = LeNet(numChannels=1, classes=10), {}
+    for name, layer in model.named_children():
+        layer.register_forward_hook(lambda _, __, x, name=name: shapes.update({name: x.shape[1:]}))
+    model(torch.zeros(2, 1, 28, 28))
+    rows = re.findall(r"^\| `(\w+)` \| ([\d×]+) \| ([\d,]*) *\|", README, re.M)
+    assert [name for name, _, _ in rows] == [name for name, _ in model.named_children()]
+    for name, shape, parameters in rows:
+        assert [int(size) for size in shape.split("×")] == list(shapes[name])
+        count = sum(p.numel() for p in getattr(model, name).parameters())
+        assert int(parameters.replace(",", "") or 0) == count
