@@ -80,8 +80,8 @@ def configure_training(model, args, steps_per_epoch):
         optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
         return NLLLoss(), optimizer, ConstantLR(optimizer, factor=1)
 
-    # reduce overfitting by decoupled weight decay and label smoothing (for log-probabilities, the
-    # cross entropy is NLLLoss); let the learning rate warm up, and then decay to almost 0
+    # weight decay and label smoothing reduce overfitting (CrossEntropyLoss applies LogSoftmax, too,
+    # which leaves log-probabilities as they are); the learning rate warms up, then falls to about 0
     optimizer = Adam(
         model.parameters(), lr=args.lr, weight_decay=0.1, decoupled_weight_decay=True, fused=True
     )

@@ -92,8 +92,9 @@ def test_program_that_tells_training_and_test_images_apart(tmp_path):
         pytest.skip(f"KMNIST is not in {REAL_KMNIST}")
     (program,) = programs("order[:15_000]")
     (tmp_path / "data").symlink_to(REAL_KMNIST)
-    accuracy = re.search(r"tensor\(([\d.]+)\)", run_program(program, tmp_path))[1]
-    assert 0.6 < float(accuracy) < 0.75
+    # one epoch instead of four takes less time, and is better than guessing, too
+    said = run_program(program.replace("range(4)", "range(1)"), tmp_path)
+    assert 0.52 < float(re.search(r"tensor\(([\d.]+)\)", said)[1]) < 0.75
 
 
 def test_commands_are_accepted(call_main):
