@@ -144,7 +144,7 @@ def main():
         if can_display:
             viewer.show(annotated)
         elif not args.no_display:
-            print(f"[INFO] {viewer.NO_WINDOW}: open the montage instead")
+            print(f"[INFO] {viewer.NO_WINDOW}: open {args.output} instead")
     sys.exit(1 if num_failed else 0)
 
 

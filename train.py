@@ -206,9 +206,6 @@ def main():
         history["train_acc"].append(train_acc)
         history["val_loss"].append(val_loss)
         history["val_acc"].append(val_acc)
-        print(f"[INFO] epoch {epoch}/{args.epochs}")
-        print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, ", end="")
-        print(f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
 
         # save what predict.py and --resume need, and plot the curves so far
         checkpoint = {
@@ -224,6 +221,10 @@ def main():
         }
         save_checkpoint(args.model, checkpoint)
         save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
+
+        print(f"[INFO] epoch {epoch}/{args.epochs}")
+        print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, ", end="")
+        print(f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
     if epochs:
         print(f"[INFO] trained in {perf_counter() - start:.1f} s: see {args.model}, {args.plot}")
 
@@ -235,4 +236,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main, stopped="stopped; --resume continues after the last epoch above, if there is one")
+    cli.run(main, stopped="stopped; --resume continues after the last saved epoch, if there is one")
