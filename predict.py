@@ -1,16 +1,16 @@
 """Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
-import argparse
-import sys
-from pathlib import Path
-
-import torch
-
 from modules import cli, viewer
 from modules.checkpoint import load_checkpoint
 from modules.datasets import check_exists, load_dataset
 from modules.lenet import LeNet
 from modules.preprocess import find_pictures, read_picture, to_kmnist
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
 
 
 def predict(model, images, device):

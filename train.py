@@ -1,5 +1,12 @@
 """Train LeNet on KMNIST; save the trained network and a plot of its loss and accuracy."""
 
+from modules import cli
+from modules.augment import warp
+from modules.checkpoint import load_checkpoint, save_checkpoint
+from modules.datasets import check_exists, load_dataset
+from modules.lenet import LeNet
+from modules.plots import save_plot
+
 import argparse
 import math
 import sys
@@ -12,13 +19,6 @@ from torch.nn.functional import nll_loss
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torch.utils.data import DataLoader, default_convert, random_split
-
-from modules import cli
-from modules.augment import warp
-from modules.checkpoint import load_checkpoint, save_checkpoint
-from modules.datasets import check_exists, load_dataset
-from modules.lenet import LeNet
-from modules.plots import save_plot
 
 # the flags that are saved in the checkpoint, and that --resume keeps
 SETTINGS = ["dataset", "epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]

@@ -1,5 +1,8 @@
 """model.pth: written whole, and loaded as plain data. train.py shows what it holds."""
 
+from modules.datasets import KMNIST_CLASSES
+from modules.lenet import LeNet
+
 import errno
 import os
 import sys
@@ -8,9 +11,6 @@ import zipfile
 from io import BytesIO
 
 import torch
-from torchvision.datasets import KMNIST
-
-from modules.lenet import LeNet
 
 # in bytes, about ten times the size of LeNet's weights and optimizer state
 MAX_SIZE = 50 * 2**20
@@ -77,7 +77,7 @@ def load_checkpoint(path):
         # weights_only: load plain data, and never run code that the file holds
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
-            checkpoint = {"model": checkpoint, "classes": KMNIST.classes, "data": "data"}
+            checkpoint = {"model": checkpoint, "classes": KMNIST_CLASSES, "data": "data"}
             checkpoint["settings"] = {"dataset": "kmnist"}
         # raises an error where layers or shapes differ
         LeNet(1, len(checkpoint["classes"])).load_state_dict(checkpoint["model"])

@@ -1,5 +1,7 @@
 """KMNIST, or synthetic Hiragana in its place, as a dataset in memory."""
 
+from modules.cli import in_terminal
+
 import gzip
 import hashlib
 import socket
@@ -12,10 +14,9 @@ import numpy as np
 import torch
 from torch.hub import download_url_to_file
 from torch.utils.data import Dataset
-from torchvision.datasets import KMNIST
 
-from modules.cli import in_terminal
-
+# in the order of the labels
+KMNIST_CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
 # the official server, then mirrors of it, and the SHA-256 of KMNIST's files, which are gzipped
 MIRRORS = [
     "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
@@ -34,7 +35,7 @@ TIMEOUT = 10  # seconds to wait for a server
 class ImageDataset(Dataset):
     """Images, (N, 28, 28) uint8, white ink on black, and their labels, (N,) int64, in memory."""
 
-    classes = KMNIST.classes
+    classes = KMNIST_CLASSES
 
     def __init__(self, name, images, labels):
         self.name = name

@@ -1,12 +1,5 @@
 """plot.png: loss and accuracy, epoch by epoch."""
 
-import os
-import sys
-
-# a script that is started from a notebook's cell inherits a backend that it may not have
-if "ipykernel" not in sys.modules:
-    os.environ["MPLBACKEND"] = "agg"
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 

@@ -1,12 +1,12 @@
 """Synthetic Hiragana: ten characters drawn as strokes, with many pens, then warped and worn."""
 
+from modules.augment import warp
+
 import cv2
 import numpy as np
 import torch
 from scipy.interpolate import make_interp_spline
 from torch.nn.functional import interpolate
-
-from modules.augment import warp
 
 # the strokes of each character: curves through points on a grid of 100×100, two digits for x and y
 STROKES = {

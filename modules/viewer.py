@@ -1,7 +1,9 @@
 """Annotated images, the montage of them, the windows, and the drawing pad."""
 
+from modules.preprocess import to_kmnist
+from modules.synthetic import STROKES, draw_character
+
 import math
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,12 +13,6 @@ import cv2
 import imutils
 import numpy as np
 from PIL import Image, ImageOps
-
-from modules.preprocess import to_kmnist
-from modules.synthetic import STROKES, draw_character
-
-# keep Qt, which draws OpenCV's windows on Linux, from complaining about fonts and Wayland
-os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false;*.info=false")
 
 # colors in OpenCV's order: blue, green, red
 GREEN, RED, WHITE = (110, 230, 110), (110, 110, 255), (240, 240, 240)

@@ -1,5 +1,8 @@
 """What the tests share: the scripts as processes, a small dataset, and a model trained on it."""
 
+from modules import cli
+from modules.synthetic import draw_images
+
 import importlib
 import multiprocessing
 import os
@@ -13,9 +16,6 @@ from types import SimpleNamespace
 
 import pytest
 from idx import write_dataset
-
-from modules import cli
-from modules.synthetic import draw_images
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_KMNIST = ROOT.parent / "shared" / "kmnist"
@@ -37,6 +37,8 @@ def environment(**changes):
     dead = "http://127.0.0.1:9"
     env = os.environ | {"http_proxy": dead, "https_proxy": dead, "PYTHONIOENCODING": "utf-8"}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND"):
+        env.pop(name, None)
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
         env.pop(name, None)
     for name in ("QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE", "PYTHONUNBUFFERED"):
         env.pop(name, None)

@@ -1,5 +1,7 @@
 """What a user gets wrong: one clear line, the right exit status, and nothing lost."""
 
+from modules.lenet import LeNet
+
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -7,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import assert_one_line
-
-from modules.lenet import LeNet
 
 WRONG_FLAGS = [
     "train.py --epochs 0", "train.py --epochs ten", "train.py --batch-size -1", "train.py --lr nan",

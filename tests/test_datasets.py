@@ -1,5 +1,8 @@
 """KMNIST arrives whole or not at all, whatever a server, a disk or a kill does to it."""
 
+from modules import datasets
+from modules.synthetic import draw_images
+
 import gzip
 import hashlib
 import os
@@ -18,9 +21,6 @@ import pytest
 import torch
 from conftest import REAL_KMNIST, assert_one_line, contents, processes, run_python, run_script
 from idx import idx_bytes, write_dataset
-
-from modules import datasets
-from modules.synthetic import draw_images
 
 
 def random_split(num_images, seed):

@@ -1,12 +1,13 @@
 """The scripts where learners start them: IDLE, notebooks, Windows' shell, and pipes."""
 
+from modules import cli
+
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, contents, run_python, run_script
-
-from modules import cli
 
 # IDLE's and a notebook's output is whatever has a method write()
 PROGRAM = """
@@ -60,6 +61,34 @@ def test_home_folder_and_backend_of_a_notebook(data, tmp_path):
     assert not (ROOT / "~").exists()
     # the name of a file, not of a user
     assert cli.path("~nobody-of-this-name.png") == Path("~nobody-of-this-name.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have another OpenMP")
+@pytest.mark.parametrize("entry", ["train", "predict"])
+def test_threads_that_wait_sleep_soon(entry):
+    """OpenMP prints the settings that it has read when it was loaded, with torch."""
+    run = run_python("-c", f"import {entry}", OMP_DISPLAY_ENV="VERBOSE")
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)) == {"2000"}
+
+
+def test_how_threads_wait_is_the_users_choice():
+    names = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME"]
+    program = f"import modules, os; print([os.environ.get(name) for name in {names}])"
+    for changes, expected in [
+        ({}, ["2000", "1"]),
+        ({"GOMP_SPINCOUNT": "7"}, ["7", "1"]),
+        ({"KMP_BLOCKTIME": "200"}, ["2000", "200"]),
+        ({"OMP_WAIT_POLICY": "active"}, [None, None]),
+    ]:
+        assert run_python("-c", program, **changes).stdout == f"{expected}\n"
+
+
+def test_backend_of_a_notebook_stays_where_the_notebook_is():
+    """%run must not take the notebook's own backend away from it."""
+    program = "import sys; {}; import modules, os; print(os.environ.get('MPLBACKEND'))"
+    for setup, expected in [("sys.modules['ipykernel'] = sys", "agg"), ("pass", "None")]:
+        run = run_python("-c", program.format(setup), MPLBACKEND="agg")
+        assert run.stdout == f"{expected}\n"
 
 
 def test_each_line_is_in_the_pipe_at_once(paths):

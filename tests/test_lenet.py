@@ -1,8 +1,8 @@
+from modules.lenet import LeNet
+
 import pytest
 import torch
 from torch.nn import Conv2d, Linear, LogSoftmax, MaxPool2d, ReLU
-
-from modules.lenet import LeNet
 
 
 def test_layers_are_the_tutorials_in_its_order():

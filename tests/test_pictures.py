@@ -1,5 +1,7 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
+from modules.synthetic import draw_character
+
 import re
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +12,6 @@ import pytest
 from conftest import REAL_KMNIST, assert_one_line, run_script
 from PIL import Image
 from test_train import CLASSES, log_probs_of, read_split
-
-from modules.synthetic import draw_character
 
 
 def on_paper(image, rng, dark):

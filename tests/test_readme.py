@@ -1,5 +1,7 @@
 """The README says what is so: its code is the project's, its commands and programs run."""
 
+from modules.lenet import LeNet
+
 import re
 import shlex
 import shutil
@@ -12,8 +14,6 @@ import torch
 from conftest import REAL_KMNIST, ROOT, environment, run_python
 from idx import read_dataset
 from test_pictures import character
-
-from modules.lenet import LeNet
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCES = ["train.py", "predict.py", *sorted(path.name for path in ROOT.glob("modules/*.py"))]

@@ -1,5 +1,7 @@
 """A run that dies leaves its last finished epoch, and --resume goes on from there."""
 
+from modules.synthetic import draw_images
+
 import errno
 import os
 import random
@@ -15,8 +17,6 @@ import pytest
 import torch
 from conftest import Script, assert_one_line, contents
 from idx import write_dataset
-
-from modules.synthetic import draw_images
 
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 

@@ -1,5 +1,10 @@
 """A training: what it prints, saves and learns, and that its parts do what the tutorial's do."""
 
+import train
+from modules.augment import warp
+from modules.datasets import load_dataset
+from modules.lenet import LeNet
+
 import os
 import re
 import struct
@@ -14,11 +19,6 @@ from idx import read_dataset
 from torch.nn import NLLLoss
 from torch.nn.functional import nll_loss
 from torch.utils.data import DataLoader, default_convert
-
-import train
-from modules.augment import warp
-from modules.datasets import load_dataset
-from modules.lenet import LeNet
 
 CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
 

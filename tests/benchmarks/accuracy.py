@@ -27,9 +27,9 @@ def add_data_arguments(parser):
 
 def write_data(args, folder):
     """Write the dataset into `folder`, unpacked, as torchvision reads it."""
-    from idx import read_dataset, write_dataset
-
     from modules.synthetic import draw_images
+
+    from idx import read_dataset, write_dataset
 
     if args.synthetic:
         splits = {"train": draw_images(60_000, 0), "t10k": draw_images(10_000, 1)}
