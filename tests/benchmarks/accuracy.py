@@ -23,6 +23,7 @@ WAYS = ["train.py", *(f"train.py --augment --epochs {n}" for n in (3, 10, 30))]
 def add_data_arguments(parser):
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     parser.add_argument("--synthetic", action="store_true", help="instead of KMNIST")
+    parser.add_argument("--images", type=int, default=60_000, help="training images to use")
 
 
 def write_data(args, folder):
@@ -37,6 +38,7 @@ def write_data(args, folder):
         splits = {split: tuple(read_dataset(args.data, split)) for split in ("train", "t10k")}
     else:
         sys.exit(f"KMNIST is not in {args.data}: run train.py, or try --synthetic")
+    splits["train"] = [values[: args.images] for values in splits["train"]]
     write_dataset(Path(folder), **splits)
 
 

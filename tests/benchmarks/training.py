@@ -1,7 +1,8 @@
 """Compare the speed of train.py with the tutorial's: `python tests/benchmarks/training.py`.
 
-Trains in every way on 45,000 images and validates on 15,000, each in a process of its own, one
-after the other, so that all ways of a round meet the same load on the machine. Prints the seconds
+Trains in every way on 45,000 images and validates on 15,000 (or fewer, with --images), each in a
+process of its own, one after the other, so that all ways of a round meet the same load on the
+machine. Prints the seconds
 of every round and medians. --busy N starts N programs that keep a CPU core busy beside it. --before
 DIR adds another version of this project, in a folder of its own. The dataset is chosen as for
 accuracy.py.
