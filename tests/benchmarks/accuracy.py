@@ -7,6 +7,7 @@ standard errors, and the speedup over the tutorial's training, the median over t
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from statistics import mean, median, stdev
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 TUTORIAL = "the tutorial's way"
+# the user's, before importing modules changes it: the tutorial's way sets nothing
+ENVIRONMENT = dict(os.environ)
 WAYS = ["train.py", *(f"train.py --augment --epochs {n}" for n in (3, 10, 30))]
 
 
@@ -52,7 +55,8 @@ def train(way, folder, epochs=10, seed=42, root=ROOT):
     if way == TUTORIAL:
         words = ["tests/tutorial.py", folder, seed, epochs, folder]
     command = [sys.executable, *map(str, words)]
-    run = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+    options = {"cwd": root, "env": ENVIRONMENT, "check": True}
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options)
     seconds = float(re.search(r"trained in ([\d.]+) s", run.stdout)[1])
     *_, val_accuracy = re.findall(r"validation accuracy ([\d.]+)$", run.stdout, re.M)
     test_accuracy = re.search(r"accuracy +([\d.]+) +\d+$", run.stdout, re.M)[1]
