@@ -1,9 +1,9 @@
 """Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
 from modules import cli, viewer
-from modules.checkpoint import load_checkpoint
-from modules.datasets import check_exists, load_dataset
-from modules.lenet import LeNet
+from modules.classifier import describe, load_network, predict
+from modules.datasets import has_pictures, load_dataset, require_folder
+from modules.errors import UserError
 from modules.preprocess import find_pictures, read_picture, to_kmnist
 
 import argparse
@@ -13,69 +13,73 @@ from pathlib import Path
 import torch
 
 
-def predict(model, images, device):
-    """Return the probability of each class, (N, classes), for images, (N, 28, 28) uint8."""
-    model.eval()
-    with torch.inference_mode():
-        # in batches: ten thousand images at once would take a lot of memory
-        batches = torch.as_tensor(images).unsqueeze(1).split(250)
-        log_probs = [model(batch.to(device) / 255) for batch in batches]
-    # the exponential of a log-probability is the probability
-    return torch.cat(log_probs).exp().cpu()
-
-
-def describe(probabilities, classes):
-    """Return the predicted class, and lines of text: it, and the second class if at least 10%."""
-    best, labels = probabilities.topk(2)
-    first, second = (classes[label] for label in labels)
-    lines = [f"{first} {best[0]:.1%}", f"or {second} {best[1]:.1%}"]
-    return first, lines if best[1] >= 0.1 else lines[:1]
-
-
-def show_test_images(model, test_data, args):
-    """Print the predictions for random or misclassified test images; return their pictures."""
-    torch.manual_seed(args.seed)
-    chosen = torch.randperm(len(test_data))[: None if args.mistakes else args.num]
-    images, labels = test_data.images[chosen].numpy(), test_data.labels[chosen]
-    probabilities = predict(model, images, args.device)
+def show_test_images(model, test_data, num, seed, mistakes=False):
+    """Print the predictions for random or misclassified test images; return annotated images."""
+    torch.manual_seed(seed)
+    shuffled = torch.randperm(len(test_data))
+    chosen = shuffled if mistakes else shuffled[:num]
+    images, labels = test_data.images[chosen], test_data.labels[chosen]
+    probabilities = predict(model, images)
     confidences, predicted = probabilities.max(dim=1)
     wrong = (predicted != labels).nonzero().flatten()
 
     score = f"{len(wrong)} of {len(images)} test images misclassified"
-
-    order, annotated = range(len(images)), []
-    if args.mistakes:
+    shown = range(len(images))
+    if mistakes:
         score += f", accuracy {1 - len(wrong) / len(images):.2%}"
         # the most confident first
-        order = wrong[confidences[wrong].argsort(descending=True)][: args.num]
+        shown = wrong[confidences[wrong].argsort(descending=True)][:num]
     print(f"[INFO] {score}")
-    for i in order:
+
+    annotated, drawable = [], viewer.drawable(test_data.classes)
+    for i in shown:
         truth = test_data.classes[labels[i]]
         label, lines = describe(probabilities[i], test_data.classes)
         print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
         if len(annotated) < viewer.MAX_IMAGES:
-            color = viewer.GREEN if label == truth else viewer.RED
-            lines = lines if label == truth else [lines[0], f"true: {truth}"]
-            annotated.append(viewer.annotate(images[i], label, lines, color))
+            color, (_, lines) = viewer.GREEN, describe(probabilities[i], drawable)
+            if label != truth:
+                color, lines = viewer.RED, [lines[0], f"true: {drawable[labels[i]]}"]
+            annotated.append(viewer.annotate(images[i].numpy(), label, lines, color))
     return annotated
 
 
-def show_pictures(model, classes, paths, device):
-    """Print the predictions for the user's pictures; return them, and the number of failures."""
+def show_picture(model, classes, picture, title=None):
+    """Print the prediction for a user's picture, a Pillow image; return an annotated image."""
+    image = to_kmnist(picture)
+    probabilities = predict(model, image[None])[0]
+    label, lines = describe(probabilities, classes)
+    print(f"[INFO] {f'{title}: ' if title else ''}predicted label: {' '.join(lines)}")
+    _, lines = describe(probabilities, viewer.drawable(classes))
+    return viewer.annotate(image, label, lines, picture=picture if title else None)
+
+
+def show_pictures(model, classes, paths):
+    """Print the predictions for the user's pictures; return annotated images, and the failures."""
     annotated, num_failed = [], 0
     for path in paths:
         try:
-            picture = read_picture(path)
-            image = to_kmnist(picture)
-        except ValueError as error:
+            shown = show_picture(model, classes, read_picture(path), title=path)
+        except UserError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             num_failed += 1
             continue
-        label, lines = describe(predict(model, image[None], device)[0], classes)
-        print(f"[INFO] {path}: predicted label: {' '.join(lines)}")
         if len(annotated) < viewer.MAX_IMAGES:
-            annotated.append(viewer.annotate(image, label, lines, picture=picture))
+            annotated.append(shown)
     return annotated, num_failed
+
+
+def draw(model, classes, folder):
+    """Let the user draw characters, and print and show the prediction after every stroke."""
+
+    def annotate_drawing(drawing):
+        try:
+            return show_picture(model, classes, drawing)
+        except UserError:
+            # a dot may be too small for a character
+            return None
+
+    viewer.draw(annotate_drawing, folder)
 
 
 def parse_arguments():
@@ -99,27 +103,40 @@ def parse_arguments():
     parser.add_argument("--seed", type=cli.seed, default=42,
                         help="random seed that chooses the test images (default: %(default)s)")
     # fmt: on
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.output.resolve() == args.model.resolve():
+        parser.error("--output is the same file as --model")
+    return args
+
+
+def load_test_data(args, checkpoint):
+    """Return the test images in --data, or those of the dataset that the model was trained on."""
+    name, root = checkpoint["dataset"], Path(checkpoint["data"])
+    if args.data:
+        name, root = "pictures" if has_pictures(args.data) else "kmnist", args.data
+    elif not checkpoint["data"]:
+        raise UserError(f"{args.model} does not say what it was trained on: add --data")
+    if name != "synthetic":
+        require_folder(root)
+    test_data = load_dataset(name, root, train=False)
+    if test_data.classes != checkpoint["classes"]:
+        raise UserError(
+            f"{root} has other classes ({', '.join(test_data.classes)}) than {args.model}"
+        )
+    return test_data
 
 
 def main():
     args = parse_arguments()
 
     # load the trained network
-    checkpoint = load_checkpoint(args.model)
+    model, checkpoint = load_network(args.model, args.device)
     classes = checkpoint["classes"]
-    model = LeNet(numChannels=1, classes=len(classes))
-    model.load_state_dict(checkpoint["model"])
-    model.to(args.device)
 
-    can_display = not args.no_display and viewer.has_screen()
     if args.draw:
-        if not can_display:
-            sys.exit(f"[ERROR] --no-display, or {viewer.NO_WINDOW}: use --image instead of --draw")
-        viewer.draw(
-            lambda image: describe(predict(model, image[None], args.device)[0], classes),
-            folder=args.output.parent / "drawings",
-        )
+        if args.no_display or not viewer.has_screen():
+            raise UserError(f"--no-display, or {viewer.NO_WINDOW}: use --image instead of --draw")
+        draw(model, classes, folder=args.output.parent / "drawings")
         return
 
     # predict the classes of the user's pictures, or of test images
@@ -127,24 +144,23 @@ def main():
     if args.image:
         paths = find_pictures(args.image)
         if args.output.resolve() in [path.resolve() for path in paths]:
-            sys.exit(f"[ERROR] {args.output} is one of your pictures: choose another --output")
-        annotated, num_failed = show_pictures(model, classes, paths, args.device)
+            raise UserError(f"{args.output} is one of your pictures: choose another --output")
+        annotated, num_failed = show_pictures(model, classes, paths)
     else:
-        dataset = "kmnist" if args.data else checkpoint["settings"]["dataset"]
-        root = args.data or Path(checkpoint["data"])
-        if dataset == "kmnist":
-            check_exists(root)
-        test_data = load_dataset(dataset, root, train=False)
-        annotated = show_test_images(model, test_data, args)
+        test_data = load_test_data(args, checkpoint)
+        annotated = show_test_images(model, test_data, args.num, args.seed, args.mistakes)
 
     # present the annotated images: in a montage and, where there is a screen, in a window
     if annotated:
+        if len(annotated) == viewer.MAX_IMAGES:
+            print(f"[INFO] at most {viewer.MAX_IMAGES} images are shown")
         viewer.save_montage(args.output, annotated)
         print(f"[INFO] saved {args.output}")
-        if can_display:
-            viewer.show(annotated)
-        elif not args.no_display:
-            print(f"[INFO] {viewer.NO_WINDOW}: open {args.output} instead")
+        if not args.no_display:
+            if viewer.has_screen():
+                viewer.show(annotated)
+            else:
+                print(f"[INFO] {viewer.NO_WINDOW}: open {args.output} instead")
     sys.exit(1 if num_failed else 0)
 
 

@@ -2,26 +2,27 @@
 
 from modules import cli
 from modules.augment import warp
-from modules.checkpoint import load_checkpoint, save_checkpoint
-from modules.datasets import check_exists, load_dataset
+from modules.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from modules.datasets import load_dataset, require_folder
+from modules.errors import UserError
 from modules.lenet import LeNet
 from modules.plots import save_plot
 
 import argparse
 import math
-import sys
+from pathlib import Path
 from time import perf_counter
 
 import torch
 from sklearn.metrics import classification_report
 from torch.nn import CrossEntropyLoss, NLLLoss
 from torch.nn.functional import nll_loss
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import ConstantLR, OneCycleLR
 from torch.utils.data import DataLoader, default_convert, random_split
 
 # the flags that are saved in the checkpoint, and that --resume keeps
-SETTINGS = ["dataset", "epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
+SETTINGS = ["epochs", "batch_size", "lr", "val_split", "augment", "amp", "seed"]
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
@@ -82,9 +83,7 @@ def configure_training(model, args, steps_per_epoch):
 
     # weight decay and label smoothing reduce overfitting (CrossEntropyLoss applies LogSoftmax, too,
     # which leaves log-probabilities as they are); the learning rate warms up, then falls to about 0
-    optimizer = Adam(
-        model.parameters(), lr=args.lr, weight_decay=0.1, decoupled_weight_decay=True, fused=True
-    )
+    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
     num_steps = args.epochs * steps_per_epoch
     scheduler = OneCycleLR(
         optimizer, 7 * args.lr, num_steps, pct_start=0.15, anneal_strategy="linear"
@@ -104,8 +103,11 @@ def parse_arguments():
                         help="plot of loss and accuracy")
     parser.add_argument("-d", "--data", type=cli.path, default="data",
                         help="dataset folder, filled by a download if empty")
-    parser.add_argument("--dataset", choices=["auto", "kmnist", "synthetic"], default="auto",
-                        help="auto: KMNIST, or synthetic Hiragana if KMNIST cannot be downloaded")
+    parser.add_argument("--dataset", default="auto",
+                        choices=["auto", "kmnist", "pictures", "synthetic"],
+                        help="pictures: DIR/train/CLASS/*, DIR/test/CLASS/*; auto: pictures if "
+                        "--data holds them, else KMNIST, or synthetic Hiragana if KMNIST cannot "
+                        "be downloaded")
     parser.add_argument("-e", "--epochs", type=cli.positive_int, default=10, help="epochs in all")
     parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64, help="batch size")
     parser.add_argument("-l", "--lr", type=cli.positive_float, default=1e-3, help="learning rate")
@@ -119,56 +121,56 @@ def parse_arguments():
     parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
     # fmt: on
     args = parser.parse_args()
-    return resume_arguments(parser, args) if args.resume else (args, None)
+    if args.plot.resolve() == args.model.resolve():
+        parser.error("--plot is the same file as --model")
+    return resume_arguments(parser, args.model, args.device) if args.resume else (args, None)
 
 
-def resume_arguments(parser, args):
-    """Return the arguments with the settings of the checkpoint, and the checkpoint.
+def resume_arguments(parser, path, device):
+    """Return the arguments, with the settings of the checkpoint, and the checkpoint.
 
-    Raises SystemExit with one line if the checkpoint, or another flag, does not allow resuming.
+    Raises UserError if the checkpoint does not allow resuming; a flag that contradicts it ends the
+    script.
     """
-    checkpoint = load_checkpoint(args.model)
+    checkpoint = load_checkpoint(path)
     if "optimizer" not in checkpoint:
-        sys.exit(f"[ERROR] {args.model} has no training state: start over without --resume")
+        raise UserError(f"{path} has no training state: start over without --resume")
 
-    # parse again, with the settings as defaults: a flag that differs from its setting was given
-    settings = checkpoint["settings"]
-    parser.set_defaults(device=args.device, data=checkpoint["data"], **settings)
-    args = parser.parse_args()
+    # parse the flags once more: those that were not given now keep the checkpoint's settings
+    settings, dataset = checkpoint["settings"], checkpoint["dataset"]
+    kept = argparse.Namespace(device=device, data=Path(checkpoint["data"]), **settings)
+    args = parser.parse_args(namespace=kept)
     if args.dataset == "auto":
-        args.dataset = settings["dataset"]
-    for name, value in settings.items():
+        args.dataset = dataset
+    for name, value in {"dataset": dataset, **settings}.items():
         # the number of epochs may change, unless the learning-rate schedule depends on it
         if getattr(args, name) != value and (name != "epochs" or args.augment):
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"--resume keeps {name} at {value}: leave {flag} or --resume out")
-    if args.dataset == "kmnist":
-        check_exists(args.data)
-
-    epochs = len(checkpoint["history"]["train_loss"])
-    print(f"[INFO] resuming after epoch {epochs}/{args.epochs} of {args.model}")
-    if epochs >= args.epochs:
-        print("[INFO] nothing to train: all epochs are done")
+    if dataset != "synthetic":
+        require_folder(args.data)
     return args, checkpoint
 
 
 def main():
-    args, checkpoint = parse_arguments()
+    args, resumed = parse_arguments()
     # a random seed for the split, the initial weights, the order of the images and the warps
     generator = torch.manual_seed(args.seed)
+    # faster on a CPU: treat denormals, numbers too small for full precision, as 0
+    torch.set_flush_denormal(True)
 
     # load the data, and keep a fraction of the training images for validation
     train_val_data = load_dataset(args.dataset, args.data, train=True)
-    args.dataset = train_val_data.name
-    test_data = load_dataset(args.dataset, args.data, train=False)
-    if checkpoint and checkpoint["num_images"] != len(train_val_data):
-        sys.exit(f"[ERROR] {args.data} does not hold the images that {args.model} was trained on")
+    test_data = load_dataset(train_val_data.name, args.data, train=False)
+    classes, checksum = train_val_data.classes, train_val_data.checksum()
+    if resumed and (resumed["checksum"], resumed["classes"]) != (checksum, classes):
+        raise UserError(f"{args.data} does not hold the images that {args.model} was trained on")
     fractions = [1 - args.val_split, args.val_split]
     if min(fractions) * len(train_val_data) < 1:
-        sys.exit("[ERROR] no image is left for training, or for validation: change --val-split")
+        raise UserError("no image is left for training, or for validation: change --val-split")
     train_data, val_data = random_split(train_val_data, fractions, generator)
-    print(f"[INFO] {test_data.title}: {len(train_data)} training, ", end="")
-    print(f"{len(val_data)} validation, {len(test_data)} test images")
+    sizes = f"{len(train_data)} training, {len(val_data)} validation, {len(test_data)} test images"
+    print(f"[INFO] {train_val_data.title}: {sizes}")
 
     # the dataset returns whole batches, so there is nothing to collate
     options = {"batch_size": args.batch_size, "collate_fn": default_convert}
@@ -177,7 +179,6 @@ def main():
     test_loader = DataLoader(test_data, **options)
 
     # the network, in the memory format that is often faster for convolutions (not on Apple's GPUs)
-    classes = test_data.classes
     model = LeNet(numChannels=1, classes=len(classes)).to(args.device)
     if args.device.type != "mps":
         model.to(memory_format=torch.channels_last)
@@ -185,22 +186,25 @@ def main():
 
     # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
-    if checkpoint:
-        history = checkpoint["history"]
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        scheduler.load_state_dict(checkpoint["scheduler"])
-        torch.set_rng_state(checkpoint["random_state"])
+    if resumed:
+        load_weights(model, resumed["model"], args.model)
+        optimizer.load_state_dict(resumed["optimizer"])
+        scheduler.load_state_dict(resumed["scheduler"])
+        torch.set_rng_state(resumed["random_state"])
+        history = resumed["history"]
+        epochs_done = len(history["train_loss"])
+        print(f"[INFO] resuming after epoch {epochs_done}/{args.epochs} of {args.model}")
 
     print(f"[INFO] training LeNet on {args.device}...")
-    epochs, start = range(len(history["train_loss"]) + 1, args.epochs + 1), perf_counter()
-    for epoch in epochs:
+    epochs_left = range(len(history["train_loss"]) + 1, args.epochs + 1)
+    start = perf_counter()
+    for epoch in epochs_left:
         train_loss, train_acc = train_epoch(
             model, train_loader, loss_fn, optimizer, scheduler, args
         )
         val_loss, val_acc, _ = evaluate(model, val_loader, args.device)
         if not math.isfinite(train_loss + val_loss):
-            sys.exit(f"[ERROR] epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
+            raise UserError(f"epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
         history["train_loss"].append(train_loss)
         history["train_acc"].append(train_acc)
@@ -211,8 +215,9 @@ def main():
         checkpoint = {
             "model": model.state_dict(),
             "classes": classes,
+            "dataset": train_val_data.name,
             "data": str(args.data.resolve()),
-            "num_images": len(train_val_data),
+            "checksum": checksum,
             "settings": {name: getattr(args, name) for name in SETTINGS},
             "history": history,
             "optimizer": optimizer.state_dict(),
@@ -220,20 +225,31 @@ def main():
             "random_state": torch.get_rng_state(),
         }
         save_checkpoint(args.model, checkpoint)
-        save_plot(args.plot, history, title=f"LeNet on {test_data.title}")
+        save_plot(args.plot, history, title=f"LeNet on {train_val_data.title}")
 
+        train_text = f"train loss {train_loss:.4f}, train accuracy {train_acc:.4f}"
+        val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")
-        print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}, ", end="")
-        print(f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
-    if epochs:
-        print(f"[INFO] trained in {perf_counter() - start:.1f} s: see {args.model}, {args.plot}")
+        print(f"[INFO] {train_text}, {val_text}")
+    seconds = perf_counter() - start
+    if epochs_left:
+        print(f"[INFO] trained in {seconds:.1f} s: see {args.model}, {args.plot}")
+    else:
+        print("[INFO] nothing to train: all epochs are done")
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {test_data.title}...")
     _, _, predictions = evaluate(model, test_loader, args.device)
-    names = {"labels": range(len(classes)), "target_names": classes}
-    print(classification_report(test_data.labels, predictions, **names, digits=4, zero_division=0))
+    truths = test_data.labels.tolist()
+    # a row for each class that occurs, so that averages count no other
+    occurring = sorted({*truths, *predictions})
+    names = {"labels": occurring, "target_names": [classes[label] for label in occurring]}
+    print(classification_report(truths, predictions, **names, digits=4, zero_division=0))
 
 
 if __name__ == "__main__":
-    cli.run(main, stopped="stopped; --resume continues after the last saved epoch, if there is one")
+    cli.run(
+        main,
+        stopped="stopped: if an epoch is printed above, --resume continues after it; "
+        "if not, this run has saved nothing",
+    )

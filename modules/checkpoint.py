@@ -1,23 +1,22 @@
 """model.pth: written whole, and loaded as plain data. train.py shows what it holds."""
 
-from modules.datasets import KMNIST_CLASSES
-from modules.lenet import LeNet
+from modules.errors import UserError
+from modules.kmnist import CLASSES
 
 import errno
 import os
-import sys
 import time
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import torch
-
-# in bytes, about ten times the size of LeNet's weights and optimizer state
-MAX_SIZE = 50 * 2**20
 
 
 def save_checkpoint(path, checkpoint):
     """Save the dict `checkpoint`; a crash leaves the old file or the new one. Raises OSError."""
+    # where the path is a symbolic link, the file that it points to is replaced, not the link
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
     torch.save(checkpoint, buffer)
@@ -64,30 +63,42 @@ def replace(source, target):
 def load_checkpoint(path):
     """Return the dict that train.py saved at `path`, its tensors on the CPU.
 
-    A file that is only LeNet's state dict also loads, but cannot be resumed. Raises SystemExit with
-    one line if the file is missing, damaged or something else, OSError if it cannot be read.
+    A file that is only a state dict also loads, but cannot be resumed. Raises UserError if the file
+    is missing, damaged or something else, OSError if it cannot be read.
     """
+    path = Path(path)
     if not path.exists():
-        sys.exit(f"[ERROR] no model at {path}: run train.py first, or choose another --model")
+        raise UserError(f"no model at {path}: run train.py first, or choose another --model")
+    content = BytesIO(path.read_bytes())
     try:
-        # torch.load() would decompress data of any size, and verifies no checksum
-        with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > MAX_SIZE or archive.testzip():
-                raise ValueError("too large, or damaged")
+        # torch.save() compresses nothing, so a compressed part is not from it, and could fill the
+        # memory; torch.load() verifies no checksum
+        with zipfile.ZipFile(content) as archive:
+            if any(part.compress_type for part in archive.infolist()) or archive.testzip():
+                raise ValueError("compressed, or damaged")
+        content.seek(0)
         # weights_only: load plain data, and never run code that the file holds
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
-            checkpoint = {"model": checkpoint, "classes": KMNIST_CLASSES, "data": "data"}
-            checkpoint["settings"] = {"dataset": "kmnist"}
-        # raises an error where layers or shapes differ
-        LeNet(1, len(checkpoint["classes"])).load_state_dict(checkpoint["model"])
-        if checkpoint["settings"]["dataset"] not in ("kmnist", "synthetic"):
-            raise ValueError("from another version of this project")
+            return {"model": checkpoint, "classes": CLASSES, "dataset": "kmnist", "data": ""}
+        for key, kind in ("classes", list), ("model", dict), ("dataset", str), ("data", str):
+            if not isinstance(checkpoint[key], kind):
+                raise TypeError(key)
         return checkpoint
-    except OSError:
-        raise
-    except Exception:
-        sys.exit(
-            f"[ERROR] {path} is damaged or not a checkpoint of this LeNet: "
-            "train again, or choose another --model"
-        )
+    except Exception as error:
+        raise another_file(path) from error
+
+
+def load_weights(model, state_dict, path):
+    """Load the parameters of the checkpoint at `path`; UserError if they are another network's."""
+    try:
+        model.load_state_dict(state_dict)
+    except (RuntimeError, TypeError) as error:
+        raise another_file(path) from error
+
+
+def another_file(path):
+    return UserError(
+        f"{path} is damaged or not a checkpoint of this LeNet: train again, or choose another "
+        "--model"
+    )

@@ -1,5 +1,7 @@
 """What both scripts share: the types of their flags, progress bars, and errors in one line."""
 
+from modules.errors import UserError, warn
+
 import argparse
 import math
 import os
@@ -41,7 +43,7 @@ def png_path(text):
     return path(text)
 
 
-DEVICES = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
+DEVICES = "cpu, cuda, cuda:1 or 1, mps; auto: the accelerator if there is one, else the CPU"
 
 
 def device(name):
@@ -49,25 +51,33 @@ def device(name):
     is_auto = name == "auto"
     if is_auto:
         name = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    elif name.isdecimal():
+        name = f"cuda:{name}"
+    elif name == "gpu":
+        name = "cuda"
     try:
-        return torch.ones(1, device=name).device
+        ones = torch.ones(1, device=name)
+        # the device `meta`, for example, has no values
+        ones.item()
+        return ones.device
     # each kind of device raises its own errors
     except Exception as error:
         reason = f"{name} does not work here ({str(error).partition(chr(10))[0]})"
         if not is_auto:
             raise argparse.ArgumentTypeError(f"{reason}: try --device cpu") from error
-        print(f"[WARNING] using the CPU, because {reason}", file=sys.stderr)
+        warn(f"using the CPU, because {reason}")
         return torch.device("cpu")
 
 
 def in_terminal():
     """Return whether standard error can show progress bars."""
     # IDLE and notebooks replace it by an object that cannot overwrite a line; pythonw has none
-    return sys.stderr is sys.__stderr__ is not None and sys.stderr.isatty()
+    is_replaced = sys.stderr is not sys.__stderr__
+    return sys.stderr is not None and not is_replaced and sys.stderr.isatty()
 
 
 def progress_bar(loader, description):
-    """Return the loader; in a terminal, a loop over it shows a progress bar."""
+    """Return the loader, or a list; in a terminal, a loop over it shows a progress bar."""
     return tqdm(loader, description, leave=False, disable=not in_terminal())
 
 
@@ -76,8 +86,6 @@ def run(main, stopped="stopped"):
 
     stopped: what to print after Ctrl-C.
     """
-    # faster on a CPU: treat denormals, numbers too small for full precision, as 0
-    torch.set_flush_denormal(True)
     # show each line at once, also in a pipe, and "?" where a terminal cannot show a file's name;
     # the windows of IDLE and of notebooks do so themselves
     if hasattr(sys.stdout, "reconfigure"):
@@ -97,6 +105,8 @@ def run(main, stopped="stopped"):
         if isinstance(error, RuntimeError) and not any(text in str(error) for text in texts):
             raise
         sys.exit("[ERROR] out of memory: try a smaller --batch-size, or --device cpu")
+    except UserError as error:
+        sys.exit(f"[ERROR] {error}")
     except OSError as error:
         if not error.filename:
             sys.exit(f"[ERROR] {error}")

@@ -1,5 +1,7 @@
 """Convert a user's picture to an image like KMNIST's: 28×28 pixels, white ink on black."""
 
+from modules.errors import UserError
+
 import warnings
 from glob import glob
 from pathlib import Path
@@ -17,6 +19,9 @@ ALONG_EDGE = 1 / 6
 # kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
 OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".svg"}
 
+SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+SUFFIXES |= OTHER_SUFFIXES
+
 # Pillow warns of pictures above 89 megapixels, as phones take them, and refuses twice as much
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
@@ -26,13 +31,11 @@ def find_pictures(paths):
 
     Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
     """
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    suffixes |= OTHER_SUFFIXES
     files = []
     for path in paths:
         found = []
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
+            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
             found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
         elif not path.exists():
             # on Windows, no shell replaces *.jpg by the files
@@ -44,10 +47,10 @@ def find_pictures(paths):
 def read_picture(path):
     """Return the picture in a file, upright and without transparency: an RGB Pillow image.
 
-    Raises ValueError if the file is not a picture.
+    Raises UserError if the file is not a picture.
     """
     if Path(path).is_dir():
-        raise ValueError("no picture in this folder")
+        raise UserError("no picture in this folder")
     try:
         with Image.open(path) as file:
             # a large JPEG is read at a fraction of its size
@@ -60,11 +63,11 @@ def read_picture(path):
                 picture = Image.fromarray(values.astype(np.uint8))
             picture = picture.convert("RGBA")
     except Image.DecompressionBombError as error:
-        raise ValueError("larger than 178 megapixels: save it smaller") from error
+        raise UserError("larger than 178 megapixels: save it smaller") from error
     # Pillow raises many kinds of errors for a damaged file
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
-        raise ValueError(f"{reason}: choose a JPEG or PNG file") from error
+        raise UserError(f"{reason}: choose a JPEG or PNG file") from error
 
     # behind the transparent pixels: white paper or, where all ink is light, black
     alpha = np.asarray(picture)[..., 3]
@@ -79,7 +82,7 @@ def to_kmnist(picture):
     """Return the character in a picture as an image like KMNIST's, (28, 28) uint8.
 
     picture: a Pillow image, dark on light or light on dark, in even or uneven light. Raises
-    ValueError if there is no character in it.
+    UserError if there is no character in it.
     """
     gray = picture.convert("L")
     gray.thumbnail((LONGEST, LONGEST))
@@ -100,7 +103,7 @@ def to_kmnist(picture):
     hat = cv2.MORPH_BLACKHAT if is_dark else cv2.MORPH_TOPHAT
     ink = cv2.morphologyEx(cv2.GaussianBlur(gray, (0, 0), 1), hat, pen)
     if ink.max() <= CONTRAST:
-        raise ValueError("nothing stands out from its background")
+        raise UserError("nothing stands out from its background")
     _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
 
     # leave out specks, and what runs along an edge, such as a shadow: a stroke only ends there

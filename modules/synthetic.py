@@ -66,8 +66,9 @@ def draw_batch(glyphs, labels):
 
     # a quarter of the images show a bit of the character above, another quarter of the one below
     others = glyphs[torch.randint(len(glyphs), (num_images,)), pens]
-    images[0::4, :5] = torch.maximum(images[0::4, :5], others[0::4, -9:-4])
-    images[1::4, -5:] = torch.maximum(images[1::4, -5:], others[1::4, 4:9])
+    above, below = others.roll(9, dims=1)[0::4, :5], others.roll(-9, dims=1)[1::4, -5:]
+    images[0::4, :5] = images[0::4, :5].maximum(above)
+    images[1::4, -5:] = images[1::4, -5:].maximum(below)
     images = warp(images.unsqueeze(1), strength=1.6).squeeze(1)
 
     def one_each(low, high):

@@ -1,6 +1,5 @@
 """Annotated images, the montage of them, the windows, and the drawing pad."""
 
-from modules.preprocess import to_kmnist
 from modules.synthetic import STROKES, draw_character
 
 import math
@@ -18,14 +17,19 @@ from PIL import Image, ImageOps
 GREEN, RED, WHITE = (110, 230, 110), (110, 110, 255), (240, 240, 240)
 BACKGROUND = (48, 44, 40)
 # in pixels: images of 28×28 are enlarged 14 times, with a margin, and text below
-IMAGE, MARGIN, TEXT = 392, 14, 100
-# the canvas to draw on, as high as an annotated image, and the width of a stroke, in pixels
-CANVAS, PEN = MARGIN + IMAGE + TEXT, 30
+IMAGE_SIDE, MARGIN, TEXT_HEIGHT = 392, 14, 100
+# the canvas to draw on, as high as an annotated image, and the width of a drawn line, in pixels
+CANVAS_SIDE, LINE_WIDTH = MARGIN + IMAGE_SIDE + TEXT_HEIGHT, 30
 # more annotated images are too many to view, and take too much memory
 MAX_IMAGES = 200
 
 # what to say where there is none
 NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
+
+
+def drawable(classes):
+    """Return the names of the classes as OpenCV can draw them: others become their number."""
+    return [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
 
 
 def annotate(image, label, lines, color=WHITE, picture=None):
@@ -35,18 +39,23 @@ def annotate(image, label, lines, color=WHITE, picture=None):
     (506, 420, 3) uint8, BGR; it is wider with `picture`.
     """
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    shown = imutils.resize(shown, width=IMAGE, inter=cv2.INTER_NEAREST)
+    shown = imutils.resize(shown, width=IMAGE_SIDE, inter=cv2.INTER_NEAREST)
     if picture is not None:
-        picture = np.asarray(ImageOps.pad(picture, (IMAGE, IMAGE), color=BACKGROUND[::-1]))
-        gap = np.full((IMAGE, MARGIN, 3), BACKGROUND, np.uint8)
+        picture = np.asarray(
+            ImageOps.pad(picture, (IMAGE_SIDE, IMAGE_SIDE), color=BACKGROUND[::-1])
+        )
+        gap = np.full((IMAGE_SIDE, MARGIN, 3), BACKGROUND, np.uint8)
         shown = np.hstack([picture[..., ::-1], gap, shown])
-    borders = MARGIN, TEXT, MARGIN, MARGIN
+    borders = MARGIN, TEXT_HEIGHT, MARGIN, MARGIN
     annotated = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
-    left, top = MARGIN, MARGIN + IMAGE
+    left, top = MARGIN, MARGIN + IMAGE_SIDE
     if label in STROKES:
         draw_character(annotated, label, left, top + 16, 68, color, width=4)
         left += 86
     for y, scale, text in zip((46, 88), (1.5, 1.05), lines):
+        # a long name is written smaller
+        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 2)
+        scale *= min(1, (annotated.shape[1] - MARGIN - left) / max(1, width))
         start = left, top + y
         cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
     return annotated
@@ -110,7 +119,7 @@ def wait_for_key(title, picture):
 
 def show(images):
     """Show one annotated image after the other."""
-    print("[INFO] press any key in the window for the next prediction, q to quit...")
+    print("[INFO] press any key in the window for the next prediction, q or Esc to quit...")
     open_window("Prediction")
     for image in images:
         key = ""
@@ -121,26 +130,28 @@ def show(images):
     close_windows()
 
 
-def draw(classify, folder):
-    """Let the user draw with the mouse; show and print the prediction after every stroke.
+def draw(annotate_drawing, folder):
+    """Let the user draw with the mouse; show the annotated drawing after every stroke.
 
-    classify: a function from an image, (28, 28) uint8, to its label and lines of text. The key s
-    saves the drawing in `folder`, c clears it, q quits.
+    annotate_drawing: a function from a drawing, a Pillow image, to an annotated image, or to None
+    if there is nothing to show. The key s saves the drawing in `folder`, c clears it, q quits.
     """
-    canvas, stroke = np.zeros((CANVAS, CANVAS), np.uint8), []
-    classified = canvas.copy()
-    empty = annotate(canvas[:28, :28], "", ["draw on the left", "c clear, s save, q quit"])
-    annotated = empty
+    canvas = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
+    annotated_canvas = canvas.copy()
+    help_text = ["draw on the left", "c clear, s save, q quit"]
+    empty = annotated = annotate(canvas[:28, :28], "", help_text)
+    last_point = None
 
     def on_mouse(event, x, y, flags, _):
+        nonlocal last_point
         if event == cv2.EVENT_LBUTTONUP or not flags & cv2.EVENT_FLAG_LBUTTON:
             # also if the button was released outside the window
-            stroke.clear()
+            last_point = None
         else:
-            stroke.append((x, y))
-            cv2.line(canvas, stroke[-2:][0], (x, y), 255, PEN, cv2.LINE_AA)
+            cv2.line(canvas, last_point or (x, y), (x, y), 255, LINE_WIDTH, cv2.LINE_AA)
+            last_point = x, y
 
-    print("[INFO] draw in the window: c clears, s saves, q quits...")
+    print("[INFO] draw in the window: c clears, s saves, q or Esc quits...")
     open_window("Draw")
     cv2.setMouseCallback("Draw", on_mouse)
     key = ""
@@ -149,19 +160,15 @@ def draw(classify, folder):
         key = wait_for_key("Draw", shown)
         drawing = Image.fromarray(np.pad(canvas, MARGIN))
         if key == "c":
-            canvas[:], classified[:], annotated = 0, 0, empty
+            canvas[:], annotated_canvas[:], annotated = 0, 0, empty
         if key == "s":
             folder.mkdir(parents=True, exist_ok=True)
             paths = (folder / f"drawing-{number}.png" for number in count(1))
             path = next(path for path in paths if not path.exists())
             drawing.save(path)
             print(f"[INFO] saved {path}")
-        if not stroke and (canvas != classified).any():
-            classified = canvas.copy()
-            # a dot may be too small for a character
-            with suppress(ValueError):
-                image = to_kmnist(drawing)
-                label, lines = classify(image)
-                print(f"[INFO] predicted label: {' '.join(lines)}")
-                annotated = annotate(image, label, lines)
+        if last_point is None and (canvas != annotated_canvas).any():
+            annotated_canvas = canvas.copy()
+            new = annotate_drawing(drawing)
+            annotated = annotated if new is None else new
     close_windows()

@@ -18,7 +18,14 @@ import pytest
 from idx import write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL_KMNIST = ROOT.parent / "shared" / "kmnist"
+# where train.py puts KMNIST
+REAL_KMNIST = ROOT / "data"
+
+
+def skip_without_kmnist():
+    if not (REAL_KMNIST / "KMNIST" / "raw").is_dir():
+        pytest.skip(f"KMNIST is not in {REAL_KMNIST}: python train.py downloads it")
+
 
 without_screen = pytest.mark.skipif(
     sys.platform != "linux", reason="only on Linux, tests can hide the screen"
@@ -174,8 +181,7 @@ def trained(data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def real_trained(tmp_path_factory):
     """One epoch of train.py --augment on KMNIST, where it is."""
-    if not REAL_KMNIST.is_dir():
-        pytest.skip(f"KMNIST is not in {REAL_KMNIST}")
+    skip_without_kmnist()
     folder = tmp_path_factory.mktemp("real")
     model, plot = folder / "model.pth", folder / "plot.png"
     run = run_script("train.py", "--augment", "-d", REAL_KMNIST, "-e", 1, "-m", model, "-p", plot)

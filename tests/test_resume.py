@@ -156,8 +156,8 @@ def test_resuming_with_other_images(resumable, tmp_path, call_main):
 def test_checkpoint_of_another_version(resumable, call_main):
     model = resumable[4]
     checkpoint = torch.load(model, weights_only=True)
-    del checkpoint["settings"]["dataset"]
-    torch.save(checkpoint | {"dataset": "printed"}, model)
+    del checkpoint["dataset"]
+    torch.save(checkpoint, model)
     for command in (["train.py", *resumable], ["predict.py", "-m", model]):
         assert_one_line(call_main(*command), 1, model, "train again")
 

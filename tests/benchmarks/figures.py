@@ -5,8 +5,18 @@ of which only the curves are used. All characters are synthetic Hiragana.
 """
 
 import sys
-from argparse import Namespace
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from modules import viewer
+from modules.augment import warp
+from modules.checkpoint import load_checkpoint
+from modules.classifier import describe, load_network, predict
+from modules.datasets import load_dataset
+from modules.plots import draw_plot
+from modules.preprocess import to_kmnist
+from modules.synthetic import STROKES, draw_character
+from predict import show_test_images
 
 import cv2
 import numpy as np
@@ -15,17 +25,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torchvision.utils import make_grid
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from modules import viewer
-from modules.augment import warp
-from modules.checkpoint import load_checkpoint
-from modules.datasets import load_dataset
-from modules.lenet import LeNet
-from modules.plots import draw_plot
-from modules.preprocess import to_kmnist
-from modules.synthetic import STROKES, draw_character
-from predict import describe, predict, show_test_images
 
 CLASSES = list(STROKES)
 DARK, LIGHT, MARK = "#282c30", "#f0f0f0", "#ffb000"
@@ -169,10 +168,10 @@ def draw_warps(path, images):
 
 def draw_pad(path, model):
     """Show the window of predict.py --draw, with a character drawn in it."""
-    canvas = np.zeros((viewer.CANVAS, viewer.CANVAS), np.uint8)
-    draw_character(canvas, "ki", 90, 80, 330, 255, viewer.PEN)
+    canvas = np.zeros((viewer.CANVAS_SIDE, viewer.CANVAS_SIDE), np.uint8)
+    draw_character(canvas, "ki", 90, 80, 330, 255, viewer.LINE_WIDTH)
     image = to_kmnist(Image.fromarray(np.pad(canvas, viewer.MARGIN)))
-    label, lines = describe(predict(model, image[None], "cpu")[0], CLASSES)
+    label, lines = describe(predict(model, image[None])[0], CLASSES)
     window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), viewer.annotate(image, label, lines)]
     border = cv2.copyMakeBorder(
         np.hstack(window), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(128,) * 3
@@ -199,8 +198,7 @@ def draw_curves(path, history):
 
 def main():
     synthetic, kmnist, folder = map(Path, sys.argv[1:])
-    model = LeNet(numChannels=1, classes=10).eval()
-    model.load_state_dict(load_checkpoint(synthetic)["model"])
+    model, _ = load_network(synthetic)
     data = load_dataset("synthetic", root=None, train=False)
     image, label = data[IMAGE]
     draw_convolution(folder / "convolution.png", model, image)
@@ -212,10 +210,9 @@ def main():
     draw_pad(folder / "drawing.png", model)
     draw_curves(folder / "plot.png", load_checkpoint(kmnist)["history"])
 
-    args = Namespace(device="cpu", num=10, mistakes=False, seed=PREDICTIONS)
-    viewer.save_montage(folder / "predictions.png", show_test_images(model, data, args))
-    args = Namespace(device="cpu", num=len(data), mistakes=True, seed=0)
-    wrong = show_test_images(model, data, args)
+    shown = show_test_images(model, data, num=10, seed=PREDICTIONS)
+    viewer.save_montage(folder / "predictions.png", shown)
+    wrong = show_test_images(model, data, num=len(data), seed=0, mistakes=True)
     viewer.save_montage(folder / "mistakes.png", [wrong[number] for number in MISTAKES])
 
 
