@@ -1,12 +1,14 @@
 """What the tests share: the scripts as processes, a small dataset, and a model trained on it."""
 
 from modules import cli
-from modules.synthetic import draw_images
+from modules.lenet import LeNet
+from modules.synthetic import draw_character, draw_images
 
 import importlib
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,8 +16,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from idx import write_dataset
+import torch
+from idx import read_dataset, write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 # where train.py puts KMNIST
@@ -35,14 +39,40 @@ without_screen = pytest.mark.skipif(
 # that has done it
 processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 processes.set_forkserver_preload(["train", "predict"])
-# seconds: a slow machine is no error
-PATIENCE = 600
+# seconds: a slow machine is no error, and a script that hangs does not stop the tests for ever
+PATIENCE = 180
+# nothing listens there
+DEAD_PROXY = "http://127.0.0.1:9"
+
+
+CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
+
+
+def read_split(data, split):
+    """Return images, (N, 1, 28, 28) float32 in [0, 1], and labels as the files have them."""
+    images, labels = (torch.tensor(values) for values in read_dataset(data, split))
+    return images[:, None] / 255, labels.long()
+
+
+def log_probs_of(model_path, images):
+    checkpoint = torch.load(model_path, weights_only=True)
+    model = LeNet(numChannels=1, classes=10).eval()
+    model.load_state_dict(checkpoint["model"])
+    with torch.no_grad():
+        return model(images)
+
+
+def character():
+    """Return a character, (300, 300) uint8, black on white."""
+    picture = np.full((300, 300), 255, np.uint8)
+    draw_character(picture, "ma", x=50, y=50, size=200, color=0, width=14)
+    return picture
 
 
 def environment(**changes):
     """Return a user's environment variables, without a screen and without a network."""
-    dead = "http://127.0.0.1:9"
-    env = os.environ | {"http_proxy": dead, "https_proxy": dead, "PYTHONIOENCODING": "utf-8"}
+    env = os.environ | {"http_proxy": DEAD_PROXY, "https_proxy": DEAD_PROXY}
+    env["PYTHONIOENCODING"] = "utf-8"
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND"):
         env.pop(name, None)
     for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
@@ -55,6 +85,8 @@ def environment(**changes):
 class Script:
     """train.py or predict.py under way in a process of its own."""
 
+    running = []
+
     def __init__(self, script, *arguments, stdout=None, stderr=None, **changes):
         self.folder = tempfile.TemporaryDirectory()
         self.stdout, self.stderr = (Path(self.folder.name, name) for name in ("stdout", "stderr"))
@@ -64,6 +96,7 @@ class Script:
         options = words, stdout or self.stdout, stderr or self.stderr, environment(**changes)
         self.process = processes.Process(target=_run_here, args=options)
         self.process.start()
+        Script.running.append(self.process)
 
     def read(self):
         return self.stdout.read_text(encoding="utf-8")
@@ -94,6 +127,8 @@ def _run_here(words, stdout, stderr, env):
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding) for number in (1, 2))
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
     os.chdir(ROOT)
+    # a shell lets programs in the background ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     sys.argv = words
@@ -130,6 +165,18 @@ def assert_one_line(run, status, *words):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(monkeypatch):
+    """Let no test reach the internet, and no script outlive its test."""
+    monkeypatch.setenv("http_proxy", DEAD_PROXY)
+    monkeypatch.setenv("https_proxy", DEAD_PROXY)
+    yield
+    while Script.running:
+        process = Script.running.pop()
+        process.kill()
+        process.join()
 
 
 @pytest.fixture

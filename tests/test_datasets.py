@@ -1,7 +1,7 @@
 """KMNIST arrives whole or not at all, whatever a server, a disk or a kill does to it."""
 
 from modules import datasets, kmnist
-from modules.synthetic import draw_images
+from modules.synthetic import STROKES, draw_images
 
 import gzip
 import hashlib
@@ -28,7 +28,7 @@ from conftest import (
     run_script,
     skip_without_kmnist,
 )
-from idx import idx_bytes, write_dataset
+from idx import idx_bytes, read_dataset, write_dataset
 
 
 def random_split(num_images, seed):
@@ -271,19 +271,102 @@ MISPLACED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("online", [True, False])
 @pytest.mark.parametrize("name", MISPLACED)
-def test_own_files_in_a_wrong_place(name, online, mirror, server, tmp_path, call_main):
+def test_own_files_in_a_wrong_place(name, mirror, server, tmp_path, call_main):
     change, folder, told = MISPLACED[name]
     raw = write_dataset(tmp_path, **OWN)
     root = Path(os.path.normpath(raw / folder))
     change(raw)
     before = sorted(tmp_path.rglob("*"))
-    kmnist.MIRRORS[:] = [mirror("good" if online else "refused")]
+    kmnist.MIRRORS[:] = [mirror("good")]
     run = call_main("train.py", "-d", root)
     assert_one_line(run, 1, told, *(root / "KMNIST" / "raw" / name for name in SHA256))
     assert sorted(tmp_path.rglob("*")) == before
     assert server.asked == []
+
+
+def put_official(raw, *names):
+    """Put KMNIST's files with these beginnings into a folder, gzipped; return it."""
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, content in PACKED.items():
+        if name.startswith(names):
+            (raw / name).write_bytes(content)
+    return raw
+
+
+@pytest.mark.parametrize("others", ["MNIST/raw", "FashionMNIST/raw", "EMNIST/raw"])
+def test_folders_of_other_datasets_are_left_alone(others, mirror, tmp_path):
+    """As PyTorch's own tutorials leave them in `data`."""
+    write_dataset(tmp_path, **OWN).rename(tmp_path / "others")
+    (tmp_path / others).parent.mkdir(parents=True)
+    (tmp_path / "others").rename(tmp_path / others)
+    before = contents(tmp_path / others)
+    kmnist.MIRRORS[:] = [mirror("good")]
+    assert_official(load("kmnist", tmp_path))
+    assert contents(tmp_path / others) == before
+
+
+def test_own_files_beside_kmnists_are_never_mixed(mirror, server, trained, tmp_path, call_main):
+    """Own plain files beside KMNIST's gzipped ones, or KMNIST's test set alone."""
+    kmnist.MIRRORS[:] = [mirror("good")]
+    raw = put_official(write_dataset(tmp_path / "one", train=OWN["train"]), "train", "t10k")
+    run = call_main("train.py", "-d", tmp_path / "one")
+    assert_one_line(run, 1, f"{raw / IMAGES} and {raw / IMAGES}.gz differ")
+
+    raw = put_official(write_dataset(tmp_path / "two", train=OWN["train"]), "t10k")
+    for command in (["train.py"], ["predict.py", "-m", trained.model]):
+        run = call_main(*command, "-d", tmp_path / "two")
+        assert_one_line(run, 1, raw / IMAGES, "is not KMNIST's", raw / "t10k-images-idx3-ubyte.gz")
+    assert server.asked == []
+
+
+def test_kmnist_unpacked_by_hand_is_kmnist(mirror, tmp_path):
+    """Beside its gzipped files, and with some of these gone."""
+    raw = put_official(write_dataset(tmp_path, **OFFICIAL), "train")
+    assert_loads_without_a_mirror(tmp_path)
+    (raw / "train-images-idx3-ubyte").unlink()
+    assert_loads_without_a_mirror(tmp_path)
+
+
+@pytest.mark.parametrize("values", ["0 and 1", "black on white"])
+def test_images_that_cannot_be_meant_are_trained_on_with_a_warning(values, data, paths, call_main):
+    images, labels = read_dataset(data, "train")
+    images = images // 128 if values == "0 and 1" else 255 - images
+    root = paths[3].parent
+    write_dataset(root, train=(images, labels), t10k=(images[:50], labels[:50]))
+    run = call_main("train.py", *paths, "-d", root, "-e", 1)
+    assert run.returncode == 0
+    (line,) = run.stderr.splitlines()
+    said = "no pixel is above 1, but pixels from 0 to 255" if "1" in values else "mostly light"
+    assert line.startswith(f"[WARNING] {root}: ") and said in line
+
+
+def test_idx_file_of_another_type(tmp_path, call_main):
+    raw = write_dataset(tmp_path, **OWN)
+    content = (raw / IMAGES).read_bytes()
+    (raw / IMAGES).write_bytes(content[:2] + b"\x0d" + content[3:])
+    assert_one_line(call_main("train.py", "-d", tmp_path), 1, raw / IMAGES, "float32", "uint8")
+
+
+def test_averages_count_only_classes_that_occur(data, paths, call_main):
+    images, labels = read_dataset(data, "train")
+    few = labels < 3
+    write_dataset(
+        paths[3].parent, train=(images[few], labels[few]), t10k=(images[few], labels[few])
+    )
+    report = call_main("train.py", *paths, "-d", paths[3].parent, "-e", 8).stdout
+    assert re.findall(r"^ +([a-z]+) .* \d+$", report, re.M)[:3] == ["o", "ki", "su"]
+    accuracy, average = (
+        re.search(rf"{row} .*?([\d.]+) +\d+$", report, re.M)[1] for row in ("accuracy", "macro avg")
+    )
+    assert abs(float(accuracy) - float(average)) < 0.1
+
+
+def test_pipe_that_closes_does_not_change_the_dataset(monkeypatch, tmp_path):
+    """A BrokenPipeError, as in `train.py | true`, is a ConnectionError, and no failed download."""
+    monkeypatch.setattr("builtins.print", lambda *_, **__: (_ for _ in ()).throw(BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        datasets.load_dataset("auto", tmp_path, train=True)
 
 
 def test_kmnist_in_a_wrong_place(mirror, tmp_path, call_main):
@@ -361,8 +444,15 @@ def test_synthetic_hiragana():
     # ink on paper: most of an image is dark, and all of them have light strokes
     assert images.median() < 40
     assert (images.amax(dim=(1, 2)) > 120).double().mean() > 0.98
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
     again, _ = draw_images(1000, seed=0)
     assert torch.equal(images, again), "a seed gives the same images"
+    assert torch.rand(1) == expected, "and changes no other random numbers"
+    assert list(STROKES) == kmnist.CLASSES
+    # wear: no image is ink and paper alone
+    assert ((images > 60) & (images < 190)).sum(dim=(1, 2)).min() > 5
 
 
 def test_training_on_kmnist_needs_no_opencv(data, tmp_path):

@@ -99,5 +99,6 @@ def test_each_line_is_in_the_pipe_at_once(paths):
     program += "    if 'training LeNet' in line: break\n"
     program += "print(pathlib.Path(sys.argv[1]).exists())\n"
     program += "process.kill()\n"
-    words = [paths[3], sys.executable, "train.py", *paths, "-e", 100_000]
+    # 900 steps, which take seconds
+    words = [paths[3], sys.executable, "train.py", *paths, "-e", 100_000, "-b", 1]
     assert run_python("-c", program, *words).stdout == "False\n"

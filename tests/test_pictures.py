@@ -1,7 +1,5 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
-from modules.synthetic import draw_character
-
 import re
 from io import BytesIO
 from pathlib import Path
@@ -9,9 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import REAL_KMNIST, assert_one_line, run_script
+from conftest import (
+    CLASSES,
+    REAL_KMNIST,
+    assert_one_line,
+    character,
+    log_probs_of,
+    read_split,
+    run_script,
+)
 from PIL import Image
-from test_train import CLASSES, log_probs_of, read_split
 
 
 def on_paper(image, rng, dark):
@@ -30,13 +35,6 @@ def on_paper(image, rng, dark):
     texture = cv2.GaussianBlur(rng.normal(0, 28, (300, 300)), (0, 0), 2)
     picture = paper + (stroke - paper) * ink + shade + texture + rng.normal(0, 6, (300, 300))
     return picture.clip(0, 255).astype(np.uint8)
-
-
-def character():
-    """Return a character, (300, 300) uint8, black on white."""
-    picture = np.full((300, 300), 255, np.uint8)
-    draw_character(picture, "ma", x=50, y=50, size=200, color=0, width=14)
-    return picture
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def png(picture):
 
 def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     """On real KMNIST, in turns dark on light and light on dark."""
-    images, labels = (values[:250] for values in read_split(REAL_KMNIST, "t10k"))
+    images, labels = (values[:100] for values in read_split(REAL_KMNIST, "t10k"))
     right = log_probs_of(real_trained.model, images).argmax(dim=1) == labels
 
     rng = np.random.default_rng(0)
@@ -86,7 +84,7 @@ def no_margin(images, white_on_black):
 
 
 def test_crops_without_a_margin_are_read_as_well_as_kmnist(real_trained, look_at):
-    images, labels = (values[500:650] for values in read_split(REAL_KMNIST, "t10k"))
+    images, labels = (values[500:550] for values in read_split(REAL_KMNIST, "t10k"))
     right = (log_probs_of(real_trained.model, images).argmax(dim=1) == labels).double().mean()
     pixels = (255 * images[:, 0]).round().byte().numpy()
     for kind, crops in {
@@ -160,6 +158,32 @@ def test_every_kind_of_picture_gives_the_same_image(look_at):
     for name, content in contents.items():
         _, image = look_at({name: content})
         assert np.abs(image.astype(int) - expected).mean() < 12, name
+
+
+def test_pictures_keep_their_colors_and_their_order(trained, tmp_path, call_main):
+    paths = [tmp_path / f"{name}.png" for name in ("c", "a", "b")]
+    for path, color in zip(paths, [(255, 0, 0), (0, 160, 0), (0, 0, 255)]):
+        picture = np.full((300, 300, 3), 255, np.uint8)
+        # OpenCV writes blue, green, red
+        picture[character() < 128] = color[::-1]
+        cv2.imwrite(str(path), picture)
+    montage = tmp_path / "montage.png"
+    run = call_main("predict.py", "-m", trained.model, "-o", montage, "--no-display", "-i", *paths)
+    assert re.findall(r"(\w)\.png: predicted", run.stdout) == ["c", "a", "b"]
+    cards = np.hsplit(cv2.imread(str(montage)).astype(int)[:, :, ::-1], 3)
+    for channel, card in enumerate(cards):
+        picture = card[7:203, 7:203]
+        others = np.delete(picture, channel, axis=2).max(axis=2)
+        assert (picture[..., channel] - others > 100).sum() > 500
+
+
+def test_name_that_the_terminal_cannot_show(trained, tmp_path):
+    picture = tmp_path / "おお.png"
+    picture.write_bytes(png(character()))
+    flags = ["-m", trained.model, "-o", tmp_path / "o.png", "--no-display", "-i", picture]
+    run = run_script("predict.py", *flags, PYTHONIOENCODING="ascii")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "??.png: predicted label" in run.stdout
 
 
 def test_fine_pen_is_seen_as_a_thick_one(look_at):

@@ -1,3 +1,5 @@
+from modules import viewer
+
 import re
 from collections import Counter
 
@@ -5,10 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import run_script, without_screen
+from conftest import CLASSES, log_probs_of, read_split, run_script, without_screen
 from idx import write_dataset
-from test_train import log_probs_of, read_split
-from torchvision.datasets import KMNIST
 
 LABEL_LINE = (
     r"^\[INFO\] ground truth label: (\w+), predicted label: (\w+) (\d+\.\d)%(?: or \w+ [\d.]+%)?$"
@@ -78,7 +78,7 @@ def test_every_test_image_once_with_what_the_model_says_of_it(trained, data, tmp
 
     images, labels = read_split(data, "t10k")
     probabilities, classes = log_probs_of(trained.model, images).exp().max(dim=1)
-    names = KMNIST.classes
+    names = CLASSES
     expected = [(names[label], names[k]) for label, k in zip(labels, classes)]
     assert Counter(zip(truths, predictions)) == Counter(expected)
     assert sorted(confidences) == pytest.approx(sorted(100 * probabilities.numpy()), abs=0.06)
@@ -114,6 +114,35 @@ def test_mistakes_most_confident_first(trained, flags):
     assert len(truths) == wrong
     assert all(truth != prediction for truth, prediction in zip(truths, predictions))
     assert confidences == sorted(confidences, reverse=True)
+
+
+def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
+    """The prediction and, in the second line, the true class or the second best."""
+    written = []
+    annotate = viewer.annotate
+
+    def watched(image, label, lines, *rest, **more):
+        written.append(lines)
+        return annotate(image, label, lines, *rest, **more)
+
+    monkeypatch.setattr(viewer, "annotate", watched)
+    run = call_main("predict.py", *flags, "--no-display", "-n", 40)
+    found = re.findall(r"ground truth label: (\w+), predicted label: (.*)$", run.stdout, re.M)
+    expected = []
+    for truth, said in found:
+        first, *second = said.split(" or ")
+        second = [f"or {text}" for text in second]
+        expected.append([first, *(second if first.split()[0] == truth else [f"true: {truth}"])])
+    assert written == expected
+    assert {len(lines) for lines in written} == {1, 2}
+
+
+def test_names_that_opencv_cannot_draw_appear_as_numbers():
+    assert viewer.drawable(["cat", "ねこ"]) == ["cat", "class 1"]
+    # a long name is written smaller, and ends within the image
+    card = viewer.annotate(np.zeros((28, 28), np.uint8), "", ["the longest name of a class 98.4%"])
+    assert (card[410:, -10:] == viewer.BACKGROUND).all()
+    assert (card[410:, -60:-14] != viewer.BACKGROUND).any()
 
 
 def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):

@@ -10,8 +10,7 @@ import sys
 
 import cv2
 import torch
-from conftest import REAL_KMNIST, ROOT, environment, run_python, skip_without_kmnist
-from test_pictures import character
+from conftest import REAL_KMNIST, ROOT, character, environment, run_python, skip_without_kmnist
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCES = ["train.py", "predict.py", *sorted(path.name for path in ROOT.glob("modules/*.py"))]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Script, assert_one_line, contents
-from idx import write_dataset
+from idx import read_dataset, write_dataset
 
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
@@ -40,19 +40,19 @@ def assert_equal(ours, theirs):
 @pytest.mark.parametrize("flags", [[], ["--augment"]], ids=["plain", "augment"])
 def test_killed_and_resumed_equals_one_go_bit_for_bit(flags, paths, tmp_path, call_main):
     out = tmp_path / "out"
-    text = call_main("train.py", *paths, *flags, "-e", 10).stdout
+    text = call_main("train.py", *paths, *flags, "-e", 6).stdout
     in_one_go = contents(out)
 
     shutil.rmtree(out)
-    script = Script("train.py", *paths, *flags, "-e", 10)
-    script.wait_for("epoch 5/")
+    script = Script("train.py", *paths, *flags, "-e", 6)
+    script.wait_for("epoch 3/")
     script.send_signal(signal.SIGKILL)
     assert script.finish().returncode == -signal.SIGKILL
     run = call_main("train.py", *paths, "--resume")
     assert (run.returncode, run.stderr) == (0, "")
-    done = re.search(rf"\[INFO\] resuming after epoch ([5-9])/10 of {paths[3]}\n", run.stdout)[1]
-    trained = re.findall(r"\[INFO\] epoch (\d+)/10", run.stdout)
-    assert trained == [str(epoch) for epoch in range(int(done) + 1, 11)]
+    done = re.search(rf"\[INFO\] resuming after epoch ([3-6])/6 of {paths[3]}\n", run.stdout)[1]
+    trained = re.findall(r"\[INFO\] epoch (\d+)/6", run.stdout)
+    assert trained == [str(epoch) for epoch in range(int(done) + 1, 7)]
 
     assert_equal(*(torch.load(BytesIO(f["m.pth"])) for f in (contents(out), in_one_go)))
     assert contents(out)["p.png"] == in_one_go["p.png"]
@@ -68,12 +68,10 @@ def test_more_epochs_are_more_of_the_same(paths, call_main):
 
 
 @needs_signals
-def test_killed_at_random_moments(paths, tmp_path):
-    """Whatever a run leaves loads, and epochs never go back."""
-    model = tmp_path / "out" / "m.pth"
-    moments = random.Random(0)
-    epochs_seen = [0]
-    while epochs_seen[-1] < 20:
+def test_killed_at_random_moments(paths, tmp_path, call_main):
+    """Whatever a run leaves loads, epochs never go back, and the last run goes on from it."""
+    model, moments, epochs_seen = tmp_path / "out" / "m.pth", random.Random(0), [0]
+    for _ in range(5):
         resume = ["--resume"] if model.exists() else []
         script = Script("train.py", *paths, "-e", 1000, *resume)
         script.wait_for("training LeNet")
@@ -81,10 +79,10 @@ def test_killed_at_random_moments(paths, tmp_path):
         script.send_signal(signal.SIGKILL)
         assert script.finish().returncode == -signal.SIGKILL
         if model.exists():
-            history = torch.load(model, weights_only=True)["history"]
-            epochs_seen.append(len(history["val_acc"]))
+            epochs_seen.append(len(torch.load(model)["history"]["val_acc"]))
     assert epochs_seen == sorted(epochs_seen)
-    assert len(epochs_seen) > 3
+    run = call_main("train.py", *paths, "-e", epochs_seen[-1] + 1, *["--resume"] * model.exists())
+    assert run.returncode == 0, run.stderr
 
 
 @needs_signals
@@ -94,7 +92,7 @@ def test_ctrl_c(paths, tmp_path):
     script.send_signal(signal.SIGINT)
     run = script.finish()
     assert (run.returncode, run.stderr) == (130, "")
-    assert "--resume" in run.stdout.splitlines()[-1]
+    assert "if an epoch is printed above, --resume continues" in run.stdout.splitlines()[-1]
     assert len(torch.load(paths[3], weights_only=True)["history"]["val_acc"]) >= 3
     assert contents(tmp_path / "out").keys() == {"m.pth", "p.png"}
 
@@ -139,7 +137,8 @@ def test_resuming_where_the_data_has_moved(data, paths, tmp_path, monkeypatch, c
     (tmp_path / "one").rename("two")
     before = contents(tmp_path / "out")
     for command in (["train.py", "--resume", *outputs, "-e", 2], ["predict.py", *outputs[:2]]):
-        assert_one_line(call_main(*command), 1, tmp_path / "one", "--data")
+        run = call_main(*command)
+        assert_one_line(run, 1, "there is no dataset folder", tmp_path / "one", "--data")
     assert contents(tmp_path / "out") == before
     run = call_main("train.py", "--resume", *outputs, "-e", 2, "-d", "two")
     assert (run.returncode, run.stderr) == (0, "")
@@ -147,8 +146,12 @@ def test_resuming_where_the_data_has_moved(data, paths, tmp_path, monkeypatch, c
     assert call_main("predict.py", *outputs[:2], "-d", "two", "--no-display").returncode == 0
 
 
-def test_resuming_with_other_images(resumable, tmp_path, call_main):
-    write_dataset(tmp_path / "other", train=draw_images(700, seed=2), t10k=draw_images(50, seed=3))
+@pytest.mark.parametrize("what", ["images", "labels"])
+def test_resuming_with_other_images(what, data, resumable, tmp_path, call_main):
+    """As many as before, but not the same."""
+    images, labels = read_dataset(data, "train")
+    images, labels = (images[::-1], labels) if what == "images" else (images, labels[::-1])
+    write_dataset(tmp_path / "other", train=(images, labels), t10k=draw_images(50, seed=3))
     run = call_main("train.py", *resumable, "-e", 6, "-d", tmp_path / "other")
     assert_one_line(run, 1, tmp_path / "other", resumable[4])
 
@@ -195,12 +198,14 @@ def test_file_that_another_program_holds_open(resumable, monkeypatch, call_main)
 def test_drive_that_cannot_sync(number, saves, resumable, monkeypatch, call_main):
     """A network drive may not know how (EINVAL); a broken disk is an error (EIO)."""
 
-    def fsync(_):
+    def fsync(descriptor):
+        sizes.append(os.fstat(descriptor).st_size)
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    before = resumable[4].read_bytes()
+    before, sizes = resumable[4].read_bytes(), []
     run = call_main("train.py", *resumable, "-e", 6)
+    assert min(sizes) > 0.9 * len(before), "all of it is written before"
     if saves:
         assert (run.returncode, run.stderr) == (0, "")
     else:
@@ -214,6 +219,21 @@ def test_loss_that_is_not_finite(resumable, call_main):
     run = call_main("train.py", *paths, "--lr", 1e9)
     assert_one_line(run, 1, "epoch 1", "nan", "smaller --lr")
     assert paths[3].read_bytes() == before
+
+
+def test_training_loss_alone_that_is_not_finite(resumable, monkeypatch, call_main):
+    monkeypatch.setattr("train.evaluate", lambda *_: (1.0, 0.5, []))
+    run = call_main("train.py", *resumable[1:], "--lr", 1e9)
+    assert_one_line(run, 1, "epoch 1", "nan")
+
+
+def test_model_that_is_a_symbolic_link(resumable, tmp_path, call_main):
+    """The file that it points to is replaced, not the link."""
+    link, model = tmp_path / "link.pth", resumable[4]
+    link.symlink_to(model)
+    before = model.read_bytes()
+    assert call_main("train.py", *resumable, "-e", 6, "-m", link).returncode == 0
+    assert link.is_symlink() and model.read_bytes() != before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can limit another process")

@@ -212,6 +212,10 @@ def test_draw(start, trained, data, tmp_path, call_main):
     person.press("s")
     saved = tmp_path / "drawings" / "drawing-1.png"
     script.wait_for(f"[INFO] saved {saved}")
+    before = saved.read_bytes()
+    person.press("s")
+    script.wait_for(f"[INFO] saved {tmp_path / 'drawings' / 'drawing-2.png'}")
+    assert saved.read_bytes() == before
     drawing = cv2.imread(str(saved), cv2.IMREAD_UNCHANGED)
     # with a margin of 14 pixels
     assert drawing.shape == (534, 534)
