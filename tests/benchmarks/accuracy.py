@@ -41,7 +41,10 @@ def write_data(args, folder):
         splits = {split: tuple(read_dataset(args.data, split)) for split in ("train", "t10k")}
     else:
         sys.exit(f"KMNIST is not in {args.data}: run train.py, or try --synthetic")
-    splits["train"] = [values[: args.images] for values in splits["train"]]
+    if args.images < 60_000:
+        # test images in proportion: own training images with KMNIST's whole test set are refused
+        sizes = {"train": args.images, "t10k": args.images // 6}
+        splits = {split: [v[: sizes[split]] for v in pair] for split, pair in splits.items()}
     write_dataset(Path(folder), **splits)
 
 
