@@ -4,7 +4,7 @@ from modules import cli, viewer
 from modules.classifier import describe, load_network, predict
 from modules.datasets import has_pictures, load_dataset, require_folder
 from modules.errors import UserError
-from modules.preprocess import find_pictures, read_picture, to_kmnist
+from modules.preprocess import find_character, find_pictures, read_picture
 
 import argparse
 import sys
@@ -46,12 +46,13 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
 
 def show_picture(model, classes, picture, title=None):
     """Print the prediction for a user's picture, a Pillow image; return an annotated image."""
-    image = to_kmnist(picture)
+    image, box = find_character(picture)
     probabilities = predict(model, image[None])[0]
     label, lines = describe(probabilities, classes)
     print(f"[INFO] {f'{title}: ' if title else ''}predicted label: {' '.join(lines)}")
     _, lines = describe(probabilities, viewer.drawable(classes))
-    return viewer.annotate(image, label, lines, picture=picture if title else None)
+    shown = {"picture": picture, "box": box} if title else {}
+    return viewer.annotate(image, label, lines, **shown)
 
 
 def show_pictures(model, classes, paths):

@@ -1,9 +1,11 @@
 """Convert a user's picture to an image like KMNIST's: 28×28 pixels, white ink on black."""
 
-from modules.errors import UserError
+from modules.errors import UserError, warn
 
+import logging
+import re
 import warnings
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 
 import cv2
@@ -17,13 +19,22 @@ CONTRAST = 20
 # the largest part of a shape's outline that may lie on the edge of the picture
 ALONG_EDGE = 1 / 6
 # kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
-OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".svg"}
-
+OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
 SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 SUFFIXES |= OTHER_SUFFIXES
+# how such files begin, whatever their names, in lower case
+KINDS = {
+    rb"%pdf": "is a PDF",
+    rb"....ftyp(hei|hev|mif|msf)": "is a HEIC picture",
+    rb"(<!doctype html|<html)": "is a web page (HTML)",
+    rb".*<svg": "is an SVG drawing",
+    rb"pk\x03\x04": "is a ZIP file",
+}
+# what there may be several of in a file; phones add a second picture, as MPO, for their own use
+PARTS = {"TIFF": "pages", "GIF": "frames", "WEBP": "frames", "PNG": "frames"}
 
-# Pillow warns of pictures above 89 megapixels, as phones take them, and refuses twice as much
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# what Pillow logs about a file's structure would go to standard error
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def find_pictures(paths):
@@ -38,8 +49,10 @@ def find_pictures(paths):
             inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
             found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
         elif not path.exists():
-            # on Windows, no shell replaces *.jpg by the files
-            found = [Path(file) for file in sorted(glob(str(path)))]  # noqa: PTH207
+            # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
+            folder = next((parent for parent in path.parents if parent.exists()), path.parent)
+            pattern = Path(escape(str(folder)), path.relative_to(folder))
+            found = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
         files += found or [path]
     return files
 
@@ -47,27 +60,26 @@ def find_pictures(paths):
 def read_picture(path):
     """Return the picture in a file, upright and without transparency: an RGB Pillow image.
 
-    Raises UserError if the file is not a picture.
+    Raises UserError if the file is not a picture. Warns if there are more pictures in it.
     """
     if Path(path).is_dir():
         raise UserError("no picture in this folder")
     try:
-        with Image.open(path) as file:
-            # a large JPEG is read at a fraction of its size
-            file.draft("RGB", (4 * LONGEST, 4 * LONGEST))
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):
-                # convert() would clip 16 bits instead of scaling them
-                values = np.asarray(picture)
-                values = values * (255 / max(255, values.max()))
-                picture = Image.fromarray(values.astype(np.uint8))
-            picture = picture.convert("RGBA")
+        with warnings.catch_warnings():
+            # of odd metadata, or of more than 89 megapixels: Pillow refuses twice as much
+            warnings.simplefilter("ignore")
+            picture, part = open_picture(path)
+    except FileNotFoundError as error:
+        raise UserError("does not exist") from error
     except Image.DecompressionBombError as error:
         raise UserError("larger than 178 megapixels: save it smaller") from error
     # Pillow raises many kinds of errors for a damaged file
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
+        reason = name_kind(path) or reason
         raise UserError(f"{reason}: choose a JPEG or PNG file") from error
+    if part:
+        warn(f"{path}: has several {part}: only the first is used")
 
     # behind the transparent pixels: white paper or, where all ink is light, black
     alpha = np.asarray(picture)[..., 3]
@@ -78,18 +90,53 @@ def read_picture(path):
     return paper.convert("RGB")
 
 
+def open_picture(path):
+    """Return the picture in a file as an RGBA Pillow image, and what it has several of, or None."""
+    with Image.open(path) as file:
+        part = PARTS.get(file.format) if getattr(file, "n_frames", 1) > 1 else None
+        # a large JPEG is read at a fraction of its size
+        file.draft("RGB", (4 * LONGEST, 4 * LONGEST))
+        picture = ImageOps.exif_transpose(file)
+        if picture.mode.startswith("I"):
+            # convert() would clip 16 bits instead of scaling them
+            values = np.asarray(picture)
+            values = values * (255 / max(255, values.max()))
+            picture = Image.fromarray(values.astype(np.uint8))
+        return picture.convert("RGBA"), part
+
+
+def name_kind(path):
+    """Return what a file is, such as "is a PDF", by its first bytes; or None."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(1000).lstrip().lower()
+    except OSError:
+        return None
+    kinds = (kind for pattern, kind in KINDS.items() if re.match(pattern, start, re.DOTALL))
+    return next(kinds, None)
+
+
 def to_kmnist(picture):
     """Return the character in a picture as an image like KMNIST's, (28, 28) uint8.
 
-    picture: a Pillow image, dark on light or light on dark, in even or uneven light. Raises
-    UserError if there is no character in it.
+    Takes and raises the same as find_character().
+    """
+    return find_character(picture)[0]
+
+
+def find_character(picture):
+    """Return the character in a picture as an image like KMNIST's, and where it is.
+
+    picture: a Pillow image, dark on light or light on dark, in even or uneven light. Returns
+    (28, 28) uint8, white on black, and the box (left, top, right, bottom) in the picture's pixels.
+    Raises UserError if there is no character in it.
     """
     gray = picture.convert("L")
     gray.thumbnail((LONGEST, LONGEST))
     gray = np.array(gray)
     # an image of KMNIST's size, which needs nothing but white ink
     if gray.shape == (SIDE, SIDE) and np.ptp(gray) > CONTRAST:
-        return gray if gray.mean() < 128 else 255 - gray
+        return gray if gray.mean() < 128 else 255 - gray, (0, 0, *picture.size)
 
     # whether ink is dark or light: what differs more often from a wide median
     half = min(gray.shape) // 3
@@ -124,4 +171,6 @@ def to_kmnist(picture):
     missing = max(0, round(STROKE / SIDE * max(width, height) - stroke))
     pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (missing + 1, missing + 1))
     character = Image.fromarray(cv2.dilate(mask, pen)[y : y + height, x : x + width])
-    return np.array(ImageOps.pad(character, (SIDE, SIDE)))
+    scale = max(picture.size) / max(gray.shape)
+    box = tuple(round(scale * edge) for edge in (x, y, x + width, y + height))
+    return np.array(ImageOps.pad(character, (SIDE, SIDE))), box

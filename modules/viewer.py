@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 # colors in OpenCV's order: blue, green, red
 GREEN, RED, WHITE = (110, 230, 110), (110, 110, 255), (240, 240, 240)
+MARK = (0, 176, 255)
 BACKGROUND = (48, 44, 40)
 # in pixels: images of 28×28 are enlarged 14 times, with a margin, and text below
 IMAGE_SIDE, MARGIN, TEXT_HEIGHT = 392, 14, 100
@@ -32,20 +33,18 @@ def drawable(classes):
     return [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
 
 
-def annotate(image, label, lines, color=WHITE, picture=None):
+def annotate(image, label, lines, color=WHITE, picture=None, box=None):
     """Return the image enlarged; below it, the modern character of `label` and two lines of text.
 
-    image: (28, 28) uint8; picture: the user's own, a Pillow image, to show beside it. Returns
+    image: (28, 28) uint8; picture: the user's own, a Pillow image, to show beside it, and
+    the box (left, top, right, bottom) of the character in it, in pixels. Returns
     (506, 420, 3) uint8, BGR; it is wider with `picture`.
     """
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     shown = imutils.resize(shown, width=IMAGE_SIDE, inter=cv2.INTER_NEAREST)
     if picture is not None:
-        picture = np.asarray(
-            ImageOps.pad(picture, (IMAGE_SIDE, IMAGE_SIDE), color=BACKGROUND[::-1])
-        )
         gap = np.full((IMAGE_SIDE, MARGIN, 3), BACKGROUND, np.uint8)
-        shown = np.hstack([picture[..., ::-1], gap, shown])
+        shown = np.hstack([fit_picture(picture, box), gap, shown])
     borders = MARGIN, TEXT_HEIGHT, MARGIN, MARGIN
     annotated = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
     left, top = MARGIN, MARGIN + IMAGE_SIDE
@@ -59,6 +58,20 @@ def annotate(image, label, lines, color=WHITE, picture=None):
         start = left, top + y
         cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
     return annotated
+
+
+def fit_picture(picture, box):
+    """Return a Pillow image, (392, 392, 3) uint8, BGR, with a box drawn in it, if there is one."""
+    # pad() enlarges or reduces the picture, and puts it in the middle
+    fitted = np.array(ImageOps.pad(picture, (IMAGE_SIDE, IMAGE_SIDE), color=BACKGROUND[::-1]))
+    fitted = np.ascontiguousarray(fitted[..., ::-1])
+    if box is not None:
+        scale = IMAGE_SIDE / max(picture.size)
+        margin = (IMAGE_SIDE - scale * np.array(picture.size)) / 2
+        corners = margin + scale * np.reshape(box, (2, 2))
+        start, end = corners.round().astype(int).tolist()
+        cv2.rectangle(fitted, start, end, MARK, 2)
+    return fitted
 
 
 def save_montage(path, images):

@@ -1,6 +1,12 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
+from modules import viewer
+from modules.preprocess import find_character, find_pictures, read_picture
+from modules.synthetic import draw_character
+
 import re
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +16,7 @@ import pytest
 from conftest import (
     CLASSES,
     REAL_KMNIST,
+    ROOT,
     assert_one_line,
     character,
     log_probs_of,
@@ -218,11 +225,35 @@ def test_photograph_is_turned_as_the_camera_was(look_at):
     assert np.abs(turned.astype(int) - upright).mean() < 3
 
 
+def test_box_is_around_the_character_in_the_users_own_picture():
+    """Also where a large picture is searched at a fraction of its size, and on the card."""
+    picture = np.full((900, 1500), 255, np.uint8)
+    draw_character(picture, "ma", x=300, y=200, size=400, color=0, width=40)
+    left, top, width, height = cv2.boundingRect(255 - picture)
+    image, box = find_character(Image.fromarray(picture).convert("RGB"))
+    assert image.shape == (28, 28)
+    assert np.abs(np.subtract(box, (left, top, left + width, top + height))).max() < 12
+
+    card = viewer.annotate(
+        image, "ma", [], picture=Image.fromarray(picture).convert("RGB"), box=box
+    )
+    rows, columns = np.nonzero((card == viewer.MARK).all(axis=2))
+    scale, gap = 392 / 1500, 14 + (392 - 900 * 392 / 1500) / 2
+    found = columns.min() - 14, rows.min() - gap, columns.max() - 14, rows.max() - gap
+    assert np.abs(np.array(found) / scale - box).max() < 12
+
+
 BAD_PICTURES = {
     "text.png": b"hello\n",
     "empty.png": b"",
     "14000x14000.png": png(np.zeros((14_000, 14_000), np.uint8)),
     "IMG_0001.HEIC": b"\0\0\0\x18ftypheic",
+    "iPhone.jpg": b"\0\0\0\x18ftypmif1",
+    "scan.pdf": b"%PDF-1.7\n",
+    "PDF.png": b"%PDF-1.7\n",
+    "web page.jpg": b"<!DOCTYPE html>\n<html>",
+    "drawing.jpg": b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'></svg>",
+    "archive.jpg": b"PK\x03\x04\x14",
     "cut.jpg": cv2.imencode(".jpg", character())[1].tobytes()[:300],
     "1x1.png": png(np.zeros((1, 1), np.uint8)),
     "narrow.png": png(np.zeros((2, 900), np.uint8)),
@@ -253,7 +284,18 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     assert len(lines) == len(BAD_PICTURES) + 2, run.stderr
     for path in [*(folder / name for name in BAD_PICTURES), empty, missing]:
         assert any(line.startswith(f"[ERROR] {path}: ") for line in lines), path
-    assert "IMG_0001.HEIC: cannot identify image file: choose a JPEG or PNG file" in run.stderr
+    for name, reason in {
+        "text.png": "cannot identify image file",
+        "IMG_0001.HEIC": "is a HEIC picture",
+        "iPhone.jpg": "is a HEIC picture",
+        "scan.pdf": "is a PDF",
+        "PDF.png": "is a PDF",
+        "web page.jpg": "is a web page (HTML)",
+        "drawing.jpg": "is an SVG drawing",
+        "archive.jpg": "is a ZIP file",
+    }.items():
+        assert f"{name}: {reason}: choose a JPEG or PNG file" in run.stderr, name
+    assert f"{missing}: does not exist" in run.stderr
     assert "14000x14000.png: larger than 178 megapixels" in run.stderr
     assert run.stdout.count("predicted label: ") == 2
     for good in ("good.png", "ki/photo.JFIF"):
@@ -269,7 +311,46 @@ def test_pattern(trained, tmp_path, call_main):
     run = call_main("predict.py", *flags, tmp_path / "*.png")
     assert re.findall(r"(\w\.\w+): predicted", run.stdout) == ["a.png", "b.png"]
     run = call_main("predict.py", *flags, tmp_path / "*.gif")
-    assert_one_line(run, 1, tmp_path / "*.gif", "No such file")
+    assert_one_line(run, 1, tmp_path / "*.gif", "does not exist")
+
+
+def test_pattern_in_a_folder_with_brackets(tmp_path):
+    folder = tmp_path / "scan [2024]" / "page 1"
+    folder.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "c.png"):
+        (folder / name).write_bytes(b"")
+    assert find_pictures([folder / "*.jpg"]) == [folder / "a.jpg", folder / "b.jpg"]
+    assert find_pictures([folder.parent / "*" / "[bc].*"]) == [folder / "b.jpg", folder / "c.png"]
+    assert find_pictures([folder / "[x].jpg"]) == [folder / "[x].jpg"]
+
+
+@pytest.mark.parametrize(("name", "part"), [("scan.tiff", "pages"), ("moving.gif", "frames")])
+def test_first_of_several_pages_is_read(name, part, tmp_path, capsys):
+    pages = [Image.fromarray(page) for page in (character(), character().T)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    picture = read_picture(tmp_path / name)
+    warning = f"[WARNING] {tmp_path / name}: has several {part}: only the first is used\n"
+    assert capsys.readouterr().err == warning
+    assert np.abs(np.asarray(picture)[..., 0].astype(int) - character()).mean() < 1
+    pages[0].save(tmp_path / name)
+    read_picture(tmp_path / name)
+    assert capsys.readouterr().err == ""
+
+
+def test_warnings_of_pillow_are_not_shown(tmp_path):
+    """In a process of its own, since pytest records them."""
+    Image.fromarray(character()).save(tmp_path / "odd.png")
+    code = (
+        "import logging, sys, warnings; from modules import preprocess\n"
+        "def warn(file):\n"
+        "    warnings.warn('odd metadata'); logging.getLogger('PIL.x').warning('odd tag')\n"
+        "    return file\n"
+        "preprocess.ImageOps.exif_transpose = warn\n"
+        "preprocess.read_picture(sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "odd.png"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "odd" not in run.stderr
 
 
 def test_own_picture_is_not_overwritten(trained, tmp_path, call_main):

@@ -1,0 +1,508 @@
+"""Measure how well photographs are read: `python tests/benchmarks/pictures.py MODEL --data DIR`.
+
+Draws test images (KMNIST's in DIR, or synthetic Hiragana where it is not) as ink on paper, adds
+what photographs of paper show, and prints a Markdown table of what the model makes of them. Half
+of the kinds are for tuning modules/preprocess.py (--tuning --train, which takes training images);
+the other half, and the test images, are only for the final table.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from modules.classifier import load_network, predict
+from modules.datasets import load_dataset
+from modules.preprocess import to_kmnist
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+WHITE, DARK, RED = (250, 250, 248), (40, 40, 46), (200, 40, 45)
+# pixels: a picture's side, and the side of its character
+SIDE, CHARACTER = 400, 200
+# name: (function, strengths, whether it is for tuning)
+KINDS = {}
+
+
+def kind(name, strengths=("",), tuning=False):
+    """Register a kind of photograph: a function from image, random generator and strength."""
+
+    def register(function):
+        KINDS[name] = function, strengths, tuning
+        return function
+
+    return register
+
+
+# pictures are (height, width, 3) float32 from 0 to 255, RGB; ink is (height, width) from 0 to 1
+
+
+def place(image, size=CHARACTER, shape=(SIDE, SIDE), center=None):
+    """Return an image of `size` pixels as ink, in the center of `shape` or elsewhere (x, y)."""
+    x, y = (shape[1] / 2, shape[0] / 2) if center is None else center
+    scale = size / 28
+    matrix = np.float32([[scale, 0, x - 13.5 * scale], [0, scale, y - 13.5 * scale]])
+    values = np.float32(image) / 255
+    return cv2.warpAffine(values, matrix, shape[::-1], flags=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def anywhere(image, rng, shape=(SIDE, SIDE), low=0.3, high=0.75):
+    """Return an image as ink of some size, somewhere."""
+    size = rng.uniform(low, high) * min(shape)
+    x, y = (rng.uniform(0.5 * size + 8, side - 0.5 * size - 8) for side in shape[::-1])
+    return place(image, size, shape, (x, y))
+
+
+def draw(paper, ink, color=DARK):
+    """Return the paper with ink on it; paper: a color or a picture."""
+    return np.float32(paper) + (np.float32(color) - np.float32(paper)) * ink[..., None]
+
+
+def texture(rng, shape, size, amount):
+    """Return smooth random values with a standard deviation, (height, width, 1)."""
+    small = [max(4, round(side / size)) for side in shape]
+    values = cv2.resize(rng.normal(0, 1, small), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.float32(amount * values / values.std())[..., None]
+
+
+def grid(shape):
+    """Return rows and columns from -1 to 1, each (height, width, 1)."""
+    rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j][..., None]
+    return rows, columns
+
+
+def disc(shape, x, y, radius, width=-1):
+    mask = np.zeros(shape, np.uint8)
+    cv2.circle(mask, (int(x), int(y)), int(radius), 255, width, cv2.LINE_AA)
+    return mask / np.float32(255)
+
+
+def text(shape, words, x, y, scale, thickness=1):
+    mask = np.zeros(shape, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(mask, words, (int(x), int(y)), font, scale, 255, thickness, cv2.LINE_AA)
+    return mask / np.float32(255)
+
+
+def camera(picture, rng, noise=4, quality=85, blur=0.7):
+    """Return the picture as a camera takes it: a little blurred, with noise, a JPEG."""
+    picture = cv2.GaussianBlur(np.float32(picture), (0, 0), blur)
+    picture = picture + rng.normal(0, noise, picture.shape)
+    file = BytesIO()
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, "jpeg", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def pen(image, rng, other=None):
+    """Return white paper with ink as most pictures here have it: in the center, a bit random."""
+    return draw(WHITE, place(image, CHARACTER * rng.uniform(0.8, 1.2)))
+
+
+@kind("plain", tuning=True)
+def plain(image, rng, strength, other):
+    return draw(WHITE, anywhere(image, rng))
+
+
+@kind("phone")
+def phone(image, rng, strength, other):
+    shape = 640, 480
+    rows, columns = grid(shape)
+    paper = np.float32((215, 208, 195)) + texture(rng, shape, 3, 4)
+    picture = draw(paper, anywhere(image, rng, shape), rng.uniform(20, 90, 3))
+    picture *= 1 + rng.uniform(-0.2, 0.2) * rows + rng.uniform(-0.2, 0.2) * columns
+    corners = np.float32([(0, 0), (480, 0), (480, 640), (0, 640)])
+    moved = corners + rng.uniform(-25, 25, (4, 2)).astype(np.float32)
+    matrix = cv2.getPerspectiveTransform(corners, moved)
+    picture = cv2.warpPerspective(picture, matrix, shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    return camera(picture, rng, noise=5, quality=75, blur=1.2)
+
+
+@kind("low light", (0.35, 0.2), tuning=True)
+def low_light(image, rng, strength, other):
+    return camera(strength * draw(WHITE, anywhere(image, rng)), rng, noise=8, quality=60)
+
+
+@kind("JPEG quality", (15, 8))
+def jpeg(image, rng, strength, other):
+    return camera(draw(WHITE, anywhere(image, rng)), rng, quality=strength)
+
+
+@kind("chalk", tuning=True)
+def chalk(image, rng, strength, other):
+    shape = SIDE, SIDE
+    board = np.float32((45, 75, 60)) + texture(rng, shape, 60, 8)
+    grains = 0.75 + texture(rng, shape, 2, 0.25)[..., 0]
+    return camera(draw(board, anywhere(image, rng) * grains.clip(0, 1), (225, 225, 215)), rng)
+
+
+@kind("whiteboard")
+def whiteboard(image, rng, strength, other):
+    shape = 360, 520
+    rows, columns = grid(shape)
+    board = np.float32((200, 205, 210)) * (1 + 0.15 * columns)
+    board = board + 45 * np.exp(-(((columns - 0.6) / 0.25) ** 2) - ((rows + 0.5) / 0.3) ** 2)
+    return camera(draw(board, anywhere(image, rng, shape), (30, 50, 150)), rng)
+
+
+@kind("blur, pixels", (3, 6), tuning=True)
+def blurred(image, rng, strength, other):
+    return camera(draw(WHITE, place(image)), rng, blur=strength)
+
+
+@kind("bleed-through")
+def bleed_through(image, rng, strength, other):
+    paper = draw((225, 215, 190), 0.22 * np.fliplr(anywhere(other, rng)))
+    return camera(draw(paper, anywhere(image, rng, low=0.4)), rng)
+
+
+@kind("crumpled", tuning=True)
+def crumpled(image, rng, strength, other):
+    points = rng.uniform(0, SIDE, (14, 2)).astype(int)
+    facets = np.full((SIDE, SIDE), 1, np.uint8)
+    for point in points:
+        facets[tuple(point)] = 0
+    labels = cv2.distanceTransformWithLabels(facets, cv2.DIST_L2, 5)[1]
+    shades = rng.uniform(0.8, 1, labels.max() + 1)[labels]
+    shades = cv2.GaussianBlur(shades, (0, 0), 2)[..., None]
+    return camera(draw(WHITE, anywhere(image, rng)) * shades, rng)
+
+
+@kind("sticky note")
+def sticky_note(image, rng, strength, other):
+    shape = 500, 500
+    picture = np.full((*shape, 3), 205, np.float32) + texture(rng, shape, 80, 6)
+    left, top = rng.integers(40, 160, 2)
+    note = draw((250, 225, 90), place(image, rng.uniform(120, 220), (300, 300)))
+    picture[top : top + 300, left : left + 300] = note
+    return camera(picture, rng)
+
+
+@kind("scanner's border", tuning=True)
+def scanner(image, rng, strength, other):
+    picture = draw(WHITE, place(image, center=(SIDE / 2 + 10, SIDE / 2)))
+    picture[:, : rng.integers(8, 40)] = 15
+    picture[-rng.integers(4, 25) :] = 30
+    return camera(picture, rng, noise=2)
+
+
+@kind("desk", ("wood", "denim"))
+def desk(image, rng, strength, other):
+    shape = 500, 500
+    rows, columns = grid(shape)
+    if strength == "wood":
+        waves = np.sin(60 * rows + 4 * texture(rng, shape, 120, 1)) * 14
+        picture = np.float32((130, 90, 55)) + waves + texture(rng, shape, 3, 4)
+    else:
+        picture = np.float32((60, 75, 110)) + texture(rng, shape, 2, 16)
+    sheet = np.float32(((110, 90), (410, 110), (400, 420), (95, 405))) + rng.uniform(-30, 30, 2)
+    mask = cv2.fillPoly(np.zeros(shape, np.uint8), [sheet.round().astype(int)], 1)[..., None]
+    paper = draw(WHITE, place(image, rng.uniform(130, 220), shape, sheet.mean(axis=0)))
+    return camera(np.where(mask, paper, picture), rng)
+
+
+@kind("sheet of the side, %", (95, 85, 72, 55), tuning=True)
+def sheet(image, rng, strength, other):
+    picture = np.full((SIDE, SIDE, 3), 90, np.float32)
+    side = round(SIDE * strength / 100)
+    start = (SIDE - side) // 2
+    character = place(image, rng.uniform(0.45, 0.75) * side, (side, side))
+    picture[start : start + side, start : start + side] = draw(WHITE, character)
+    return camera(picture, rng)
+
+
+@kind("old paper")
+def old_paper(image, rng, strength, other):
+    shape = SIDE, SIDE
+    paper = np.float32((205, 180, 135)) + texture(rng, shape, 4, 5) + texture(rng, shape, 90, 10)
+    for _ in range(6):
+        x, y = rng.uniform(0, SIDE, 2)
+        stain = cv2.GaussianBlur(disc(shape, x, y, rng.uniform(10, 50)), (0, 0), 5)
+        paper = draw(paper, 0.25 * stain, (120, 80, 40))
+    for _ in range(4):
+        x, y = rng.uniform(0, SIDE, 2)
+        paper = draw(paper, disc(shape, x, y, rng.uniform(2, 5)), (60, 50, 40))
+    return camera(draw(paper, anywhere(image, rng, low=0.4), (50, 42, 38)), rng)
+
+
+@kind("brightness of the corners, %", (55, 40))
+def vignette(image, rng, strength, other):
+    rows, columns = grid((SIDE, SIDE))
+    light = 1 - (1 - strength / 100) * (rows**2 + columns**2) / 2
+    return camera(pen(image, rng) * light, rng)
+
+
+@kind("flash, grey levels", (40, 60, 110), tuning=True)
+def flash(image, rng, strength, other):
+    rows, columns = grid((SIDE, SIDE))
+    x, y = rng.uniform(-0.5, 0.5, 2)
+    spot = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 0.22**2))
+    return camera(draw((140, 138, 135), anywhere(image, rng)) + strength * spot, rng)
+
+
+@kind("soft shadow, %", (50, 70))
+def shadow(image, rng, strength, other):
+    rows, columns = grid((SIDE, SIDE))
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.4, 0.4)
+    across = rows * np.sin(angle) + columns * np.cos(angle) + offset
+    return camera(
+        draw(WHITE, anywhere(image, rng)) * (1 - strength / 100 / (1 + np.exp(across * 12))), rng
+    )
+
+
+@kind("dark screenshot, height", (800, 960), tuning=True)
+def screenshot(image, rng, strength, other):
+    shape = strength, 450
+    picture = draw((18, 18, 18), place(image, rng.uniform(180, 300), shape), (240, 240, 240))
+    picture = draw(picture, text(shape, "9:41", 22, 32, 0.6, 2), WHITE)
+    cv2.rectangle(picture, (390, 18), (418, 32), WHITE, -1)
+    cv2.rectangle(picture, (150, strength - 14), (300, strength - 9), WHITE, -1)
+    return picture
+
+
+@kind("paint program")
+def paint_program(image, rng, strength, other):
+    shape = 480, 640
+    picture = np.full((*shape, 3), 255, np.float32)
+    picture[:] = draw(255, place(image, rng.uniform(180, 300), shape, (330, 280)), 0)
+    cv2.rectangle(picture, (0, 0), (640, 70), (225, 225, 230), -1)
+    cv2.rectangle(picture, (0, 460), (640, 480), (225, 225, 230), -1)
+    picture = draw(picture, text(shape, "File  Edit  View  Image", 8, 20, 0.45), 30)
+    for i in range(10):
+        color = rng.uniform(0, 255, 3).tolist()
+        cv2.rectangle(picture, (300 + 24 * i, 38), (318 + 24 * i, 56), color, -1)
+        cv2.rectangle(picture, (10 + 26 * i, 36), (28 + 26 * i, 58), (120, 120, 120), 1)
+    return picture
+
+
+@kind("circled", tuning=True)
+def circled(image, rng, strength, other):
+    ring = disc((SIDE, SIDE), SIDE / 2, SIDE / 2, rng.uniform(150, 180), int(rng.integers(3, 8)))
+    return camera(draw(draw(WHITE, place(image, 180)), ring, RED), rng)
+
+
+@kind("binder holes")
+def binder_holes(image, rng, strength, other):
+    picture = pen(image, rng)
+    for y in (110, 310):
+        picture = draw(picture, disc((SIDE, SIDE), 25, y, 14), (60, 60, 60))
+    return camera(picture, rng)
+
+
+@kind("seal of 800 pixels", (60, 110))
+def seal(image, rng, strength, other):
+    shape = 800, 800
+    picture = draw((235, 230, 215), place(image, rng.uniform(350, 480), shape))
+    mark = np.zeros(shape, np.float32)
+    left, top = (rng.uniform(0.75, 0.84, 2) * 800).astype(int)
+    mark[top : top + strength, left : left + strength] = 1
+    inner = place(other, 0.75 * strength, shape, (left + strength / 2, top + strength / 2))
+    return camera(draw(picture, (mark - inner).clip(0, 1), RED), rng)
+
+
+@kind("caption", tuning=True)
+def caption(image, rng, strength, other):
+    shape = 460, SIDE
+    words = text(shape, "Fig. 3: hiragana, 1868", rng.uniform(30, 90), 430, 0.7)
+    return camera(draw(WHITE, np.maximum(place(image, shape=shape), words)), rng)
+
+
+def neighbours(image, rng, strength, other):
+    """Other characters above and below, of which `strength` of 900 pixels show."""
+    shape = 900, 900
+    size, ink = 360, place(image, 400, shape)
+    for y in (strength - size / 2, 900 - strength + size / 2):
+        center = 450 + rng.uniform(-60, 60), y
+        ink = np.maximum(ink, place(other, size, shape, center))
+    return camera(draw(WHITE, ink), rng)
+
+
+kind("above and below, of 900 pixels", (60, 150), tuning=True)(neighbours)
+
+
+@kind("left and right, of 900 pixels", (60, 150))
+def beside(image, rng, strength, other):
+    picture = neighbours(image.T, rng, strength, other.T)
+    return picture.transpose(1, 0, 2)
+
+
+@kind("second character beside 340 pixels", (60, 100, 160))
+def second(image, rng, strength, other):
+    shape = 600, 800
+    ink = place(image, 340, shape, (290, 300))
+    x = 290 + 170 + strength / 2 + rng.uniform(40, 110)
+    other = place(other, strength, shape, (x, rng.uniform(200, 400)))
+    return camera(draw(WHITE, np.maximum(ink, other)), rng)
+
+
+COLORS = {
+    "red on cyan": ((60, 150, 170), (230, 95, 60)),
+    "green on red": ((205, 85, 75), (40, 145, 60)),
+    "blue on orange": ((225, 140, 60), (110, 150, 250)),
+}
+
+
+@kind("ink as light as its paper", ("red on cyan", "blue on orange"), tuning=True)
+def colored(image, rng, strength, other):
+    paper, ink = COLORS[strength]
+    return camera(draw(paper, anywhere(image, rng), ink), rng)
+
+
+kind("ink as light as its paper, 2", ("green on red",))(colored)
+
+
+@kind("tight crop", ("dark", "light"), tuning=True)
+def tight(image, rng, strength, other):
+    ink = place(image, 280, (280, 280))
+    return draw(WHITE, ink, 0) if strength == "dark" else draw(0, ink, WHITE)
+
+
+@kind("28x28", ("dark", "light"))
+def small(image, rng, strength, other):
+    gray = 255 - image if strength == "dark" else image
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+@kind("character of 3000x4000, pixels", (2200, 500))
+def photograph(image, rng, strength, other):
+    shape = 600, 800
+    size = strength / 5
+    x, y = rng.uniform(size / 2 + 10, 800 - size / 2 - 10), rng.uniform(size / 2, 600 - size / 2)
+    picture = draw((190, 185, 180), place(image, size, shape, (x, y)))
+    picture = cv2.resize(picture, (4000, 3000), interpolation=cv2.INTER_CUBIC)
+    picture += np.float32(rng.normal(0, 6, (3000, 1, 1)))
+    return picture
+
+
+@kind("tall or wide", ("1x4", "5x1"), tuning=True)
+def narrow(image, rng, strength, other):
+    shape = (1200, 300) if strength == "1x4" else (200, 1000)
+    return camera(draw(WHITE, anywhere(image, rng, shape, 0.6, 0.8)), rng)
+
+
+@kind("40x40", tuning=True)
+def tiny(image, rng, strength, other):
+    return draw(WHITE, place(image, rng.uniform(22, 32), (40, 40)))
+
+
+@kind("outlined", tuning=True)
+def outlined(image, rng, strength, other):
+    ink = np.uint8(place(image, 280) > 0.5)
+    border = cv2.dilate(ink, np.ones((4, 4))) - cv2.erode(ink, np.ones((3, 3)))
+    return camera(draw(WHITE, np.float32(border)), rng)
+
+
+@kind("pencil")
+def pencil(image, rng, strength, other):
+    shape = SIDE, SIDE
+    ink = place(image, 260)
+    thin = cv2.erode(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    grains = (0.6 + texture(rng, shape, 2, 0.15)[..., 0]).clip(0, 1)
+    return camera(draw(WHITE, thin * grains, (90, 90, 95)), rng)
+
+
+@kind("marker")
+def marker(image, rng, strength, other):
+    ink = cv2.dilate(place(image, 230), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+    return camera(draw(WHITE, ink), rng)
+
+
+@kind("lined paper")
+def lined(image, rng, strength, other):
+    paper = np.full((SIDE, SIDE, 3), 245, np.float32)
+    for y in range(int(rng.integers(20, 50)), SIDE, 48):
+        cv2.line(paper, (0, y), (SIDE, y + 6), (190, 205, 230), 2, cv2.LINE_AA)
+    return camera(draw(paper, anywhere(image, rng, low=0.4)), rng)
+
+
+def make(name, strength, image, other, seed):
+    """Return a photograph as a Pillow image; a seed always gives the same one."""
+    picture = KINDS[name][0](image, np.random.default_rng(seed), strength, other)
+    return Image.fromarray(np.asarray(picture).clip(0, 255).astype(np.uint8))
+
+
+def measure(name, strength, images, labels, model, args):
+    """Return right, refused, wrong, wrong above 80%: percentages; and the median milliseconds."""
+    results, times, rows = Counter(), [], []
+    for i, label in enumerate(labels.tolist()):
+        picture = make(name, strength, images[i], images[i - 1], [args.seed, i])
+        start = time.perf_counter()
+        try:
+            image, result = to_kmnist(picture), None
+        except ValueError:
+            image, result = np.zeros((28, 28), np.uint8), "refused"
+        times.append(1000 * (time.perf_counter() - start))
+        probabilities = predict(model, image[None])[0]
+        if not result:
+            result = "right" if probabilities.argmax() == label else "wrong"
+            results["above"] += int(result == "wrong" and probabilities.max() > 0.8)
+        results[result] += 1
+        if result != "right":
+            rows.append((picture, image, images[i]))
+    if args.sheets and rows:
+        save_sheet(args.sheets / f"{name} {strength}.png".replace("/", "-"), rows)
+    keys = "right", "refused", "wrong", "above"
+    return [100 * results[key] / len(labels) for key in keys], np.median(times)
+
+
+def save_sheet(path, rows):
+    """Save the pictures that are misread or refused, each beside what was read and the original."""
+    cells = []
+    for picture, *small in rows[:24]:
+        picture.thumbnail((168, 168))
+        cell = Image.new("L", (300, 170), 128)
+        cell.paste(picture, (0, 0))
+        for j, image in enumerate(small):
+            cell.paste(Image.fromarray(image).resize((84, 84)), (172, 85 * j))
+        cells.append(np.asarray(cell))
+    cells += [np.full_like(cells[0], 128)] * (-len(cells) % 4)
+    rows = [np.hstack(cells[i : i + 4]) for i in range(0, len(cells), 4)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.vstack(rows)).save(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--num", type=int, default=60, help="pictures per series")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", help="parts of the names of kinds")
+    parser.add_argument("--tuning", action="store_true", help="only the kinds for tuning")
+    parser.add_argument("--held-out", action="store_true", help="only the other kinds")
+    parser.add_argument("--train", action="store_true", help="training instead of test images")
+    parser.add_argument("--sheets", type=Path, help="folder for sheets of what is misread")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    model, checkpoint = load_network(args.model)
+    is_kmnist = (args.data / "KMNIST" / "raw").is_dir()
+    data = load_dataset("kmnist" if is_kmnist else "synthetic", args.data, train=args.train)
+    chosen = np.random.default_rng(args.seed).permutation(len(data))[: args.num]
+    images, labels = data.images[chosen].numpy(), data.labels[chosen]
+
+    share = (predict(model, images).argmax(dim=1) == labels).double().mean()
+    split = "training" if args.train else "test"
+    print(f"{args.num} {split} images of {data.title}, seed {args.seed}: {share:.1%} are read\n")
+    print("| kind | strength | for | right | refused | wrong | wrong above 80% | ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, (_, strengths, tuning) in KINDS.items():
+        if args.kinds and not any(part in name for part in args.kinds):
+            continue
+        if (args.tuning and not tuning) or (args.held_out and tuning):
+            continue
+        for strength in strengths:
+            shares, milliseconds = measure(name, strength, images, labels, model, args)
+            numbers = " | ".join(f"{number:.0f}%" for number in shares)
+            use = "tuning" if tuning else "held out"
+            print(f"| {name} | {strength} | {use} | {numbers} | {milliseconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
