@@ -125,4 +125,4 @@ def test_wide_network_is_saved_and_loaded(paths, monkeypatch, call_main):
     monkeypatch.setattr(classifier, "LeNet", WideNet)
     assert call_main("train.py", *paths, "-e", 1).returncode == 0
     assert paths[3].stat().st_size > 50 * 2**20
-    assert call_main("predict.py", "-m", paths[3], "--no-display").returncode == 0
+    assert call_main("predict.py", "-m", paths[3], "-o", paths[5], "--no-display").returncode == 0

@@ -141,7 +141,7 @@ def test_dropout_is_on_in_training_alone(paths, monkeypatch, call_main):
 
     modes.clear()
     monkeypatch.setattr("modules.classifier.LeNet", WatchedNet)
-    assert call_main("predict.py", "-m", paths[3], "--no-display").returncode == 0
+    assert call_main("predict.py", "-m", paths[3], "-o", paths[5], "--no-display").returncode == 0
     assert set(modes) == {(False, False)}
 
 

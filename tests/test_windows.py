@@ -222,7 +222,9 @@ def test_draw(start, trained, data, tmp_path, call_main):
     assert drawing[214, 294] == drawing[414, 284] == 255
     assert drawing[34, 34] == 0
     # what was said is what the network makes of the drawing
-    run = call_main("predict.py", "-m", trained.model, "-i", saved, "--no-display")
+    run = call_main(
+        "predict.py", "-m", trained.model, "-o", tmp_path / "o.png", "-i", saved, "--no-display"
+    )
     assert f"{saved}: predicted label: {said}\n" in run.stdout
 
     person.press("c")
