@@ -37,10 +37,12 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
         label, lines = describe(probabilities[i], test_data.classes)
         print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
         if len(annotated) < viewer.MAX_IMAGES:
-            color, (_, lines) = viewer.GREEN, describe(probabilities[i], drawable)
-            if label != truth:
-                color, lines = viewer.RED, [lines[0], f"true: {drawable[labels[i]]}"]
-            annotated.append(viewer.annotate(images[i].numpy(), label, lines, color))
+            image, (_, lines) = images[i].numpy(), describe(probabilities[i], drawable)
+            if label == truth:
+                annotated.append(viewer.annotate(image, label, lines, viewer.GREEN))
+            else:
+                lines = [lines[0], f"true: {drawable[labels[i]]}"]
+                annotated.append(viewer.annotate(image, label, lines, viewer.RED, truth))
     return annotated
 
 

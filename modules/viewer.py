@@ -33,12 +33,12 @@ def drawable(classes):
     return [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
 
 
-def annotate(image, label, lines, color=WHITE, picture=None, box=None):
+def annotate(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
     """Return the image enlarged; below it, the modern character of `label` and two lines of text.
 
-    image: (28, 28) uint8; picture: the user's own, a Pillow image, to show beside it, and
-    the box (left, top, right, bottom) of the character in it, in pixels. Returns
-    (506, 420, 3) uint8, BGR; it is wider with `picture`.
+    image: (28, 28) uint8; truth: the class whose modern character follows the second line; picture:
+    the user's own, a Pillow image, to show beside it, and the box (left, top, right, bottom) of the
+    character in it, in pixels. Returns (506, 420, 3) uint8, BGR; it is wider with `picture`.
     """
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     shown = imutils.resize(shown, width=IMAGE_SIDE, inter=cv2.INTER_NEAREST)
@@ -51,12 +51,14 @@ def annotate(image, label, lines, color=WHITE, picture=None, box=None):
     if label in STROKES:
         draw_character(annotated, label, left, top + 16, 68, color, width=4)
         left += 86
-    for y, scale, text in zip((46, 88), (1.5, 1.05), lines):
+    for y, scale, text in zip((46, 90), (1.5, 1.2), lines):
         # a long name is written smaller
         (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, scale, 2)
         scale *= min(1, (annotated.shape[1] - MARGIN - left) / max(1, width))
         start = left, top + y
         cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
+    if truth in STROKES:
+        draw_character(annotated, truth, left + width + MARGIN, top + 54, 44, color, width=3)
     return annotated
 
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import cv2
+import pytest
 import torch
 from conftest import REAL_KMNIST, ROOT, character, environment, run_python, skip_without_kmnist
+from torch.nn.functional import max_pool2d
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCES = ["train.py", "predict.py", *sorted(path.name for path in ROOT.glob("modules/*.py"))]
@@ -45,14 +47,43 @@ def test_code_is_in_the_files():
     ]
     sources = [read_lines(path.read_text(encoding="utf-8")) for path in paths]
     code = [block for block in blocks("python") if "import " not in block]
-    assert len(code) >= 7
+    assert len(code) >= 2
     for block in code:
         assert any(read_lines(block) in source for source in sources), block
 
 
-def test_batches_of_a_data_loader(tmp_path):
-    (program,) = programs("DataLoader")
-    assert f"```text\n{run_program(program, tmp_path)}```" in README
+@pytest.mark.parametrize("word", ["tensor(1.0", 'data = load_dataset("synthetic"'])
+def test_program_prints_what_the_readme_says(word, tmp_path):
+    (program,) = programs(word)
+    assert f"{program}```\n\n```text\n{run_program(program, tmp_path)}```" in README
+
+
+def test_training_program_learns_as_train_py_does(data, tmp_path):
+    (program,) = programs("num_correct")
+    (tmp_path / "data").symlink_to(data)
+    said = run_program(program, tmp_path)
+    accuracies = re.findall(r"^epoch \d+: validation accuracy ([\d.]+)$", said, re.M)
+    assert len(accuracies) == 10
+    assert float(accuracies[-1]) > 0.5
+    # the lines of the loop are those of train.py, in the same order
+    loop = read_lines(program[program.index("model.train()") :]).splitlines()
+    lines = [line for line in loop if re.match(r"(model|log_probs|loss|optimizer|with)\b", line)]
+    assert len(lines) == 9
+    source = iter(read_lines((ROOT / "train.py").read_text(encoding="utf-8")).splitlines())
+    assert all(line in source for line in lines)
+
+
+def test_small_convolution():
+    """The table of numbers holds for PyTorch's own layers."""
+    (block,) = re.findall(r"^    image +kernel .*\n\n((?:    .*\n)+)", README, re.M)
+    rows = [[int(n) for n in re.findall(r"-?\d+", line)] for line in block.splitlines()]
+    image = torch.tensor([row[:3] for row in rows])[None, None]
+    kernel = torch.tensor([row[3:5] for row in rows[:2]])[None, None]
+    feature_map = torch.conv2d(image, kernel)
+    assert feature_map.flatten().tolist() == rows[0][5:7] + rows[1][5:7]
+    after_relu = feature_map.relu()
+    assert after_relu.flatten().tolist() == rows[0][7:9] + rows[1][7:9]
+    assert max_pool2d(after_relu.float(), 2).flatten().tolist() == rows[0][9:]
 
 
 def test_program_for_your_own_image(trained, tmp_path, call_main):

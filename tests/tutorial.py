@@ -21,9 +21,9 @@ from modules.lenet import LeNet
 
 
 def run_epoch(model, loader, loss_fn, optimizer=None):
-    """Train, or without an optimizer evaluate; return the loss, the accuracy, the predictions."""
+    """Train, or without an optimizer evaluate; return the loss and the accuracy."""
     model.train(optimizer is not None)
-    total_loss, num_correct, predictions = 0, 0, []
+    total_loss, num_correct = 0, 0
     with torch.set_grad_enabled(optimizer is not None):
         for images, labels in loader:
             log_probs = model(images)
@@ -34,8 +34,7 @@ def run_epoch(model, loader, loss_fn, optimizer=None):
                 optimizer.step()
             total_loss += loss.item()
             num_correct += (log_probs.argmax(1) == labels).sum().item()
-            predictions.extend(log_probs.argmax(1).numpy())
-    return total_loss / len(loader), num_correct / len(loader.dataset), predictions
+    return total_loss / len(loader), num_correct / len(loader.dataset)
 
 
 def run(root, seed, epochs, folder):
@@ -49,13 +48,17 @@ def run(root, seed, epochs, folder):
     optimizer = Adam(model.parameters(), lr=1e-3)
     curves, start = [], time.perf_counter()
     for _ in range(epochs):
-        train_loss, train_acc, _ = run_epoch(model, train_loader, loss_fn, optimizer)
-        val_loss, val_acc, _ = run_epoch(model, val_loader, loss_fn)
+        train_loss, train_acc = run_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, val_acc = run_epoch(model, val_loader, loss_fn)
         curves.append([train_loss, train_acc, val_loss, val_acc])
         print(f"train accuracy {train_acc:.4f}, validation accuracy {val_acc:.4f}")
     print(f"trained in {time.perf_counter() - start:.1f} s")
 
-    *_, predictions = run_epoch(model, test_loader, loss_fn)
+    model.eval()
+    predictions = []
+    with torch.no_grad():
+        for images, _ in test_loader:
+            predictions.extend(model(images).argmax(1).numpy())
     options = {"target_names": test_data.classes, "digits": 4, "zero_division": 0}
     print(classification_report(test_data.targets, predictions, **options))
     plt.plot(curves)

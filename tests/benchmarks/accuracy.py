@@ -87,17 +87,16 @@ def main():
                 figures.append(train(way, folder, seed=seed))
                 print(f"seed {seed}, {way}: {figures[-1]}", file=sys.stderr)
 
-    print(f"| seeds {args.seeds} | validation accuracy | test accuracy | seconds | speedup |")
+    print("| seeds", *args.seeds, "| validation accuracy | test accuracy | seconds | speedup |")
     print("| --- | --- | --- | --- | --- |")
     for way, figures in results.items():
         seconds, val_accuracies, test_accuracies = zip(*figures)
         each = ", ".join(f"{accuracy:.2f}" for accuracy in test_accuracies)
+        each_seconds = ", ".join(f"{value:.1f}" for value in seconds)
         speedup = median(a[0] / b[0] for a, b in zip(results[TUTORIAL], figures))
-        print(
-            f"| `{way}` | {describe(val_accuracies)} | {describe(test_accuracies)} ({each}) ",
-            end="",
-        )
-        print(f"| {median(seconds):.1f} | {speedup:.1f}× |", flush=True)
+        row = [f"`{way}`", describe(val_accuracies), f"{describe(test_accuracies)} ({each})"]
+        row += [f"{median(seconds):.1f} ({each_seconds})", f"{speedup:.1f}×"]
+        print("|", " | ".join(row), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,27 +14,32 @@ from modules.checkpoint import load_checkpoint
 from modules.classifier import describe, load_network, predict
 from modules.datasets import load_dataset
 from modules.plots import draw_plot
-from modules.preprocess import to_kmnist
+from modules.preprocess import find_character, to_kmnist
 from modules.synthetic import STROKES, draw_character
-from predict import show_test_images
 
 import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from PIL import Image
 from torchvision.utils import make_grid
 
 CLASSES = list(STROKES)
 DARK, LIGHT, MARK = "#282c30", "#f0f0f0", "#ffb000"
-GREEN, RED = "#6ee66e", "#ff6e6e"
 # the image that is followed through the network, and the kernel and the position in conv1
 IMAGE, KERNEL, ROW, COLUMN = 3636, 6, 14, 10
-# the seed of predict.py that chooses ten images, one of them misclassified
-PREDICTIONS = 688
-# easily read ones of the mistakes, the most confident first
-MISTAKES = [0, 12, 16, 39, 45]
+# ten test images, one of them misclassified, and five misclassified ones that are easily read
+PREDICTIONS = [5026, 155, 1569, 4231, 3636, 9530, 411, 5372, 8986, 7646]
+MISTAKES = [3496, 2413, 5288, 9788, 3418]
+# how a hand moved the mouse to draw "ki": four strokes of points, in pixels of the canvas
+HAND = [
+    [(120, 150), (170, 147), (240, 136), (310, 120), (372, 106)],
+    [(110, 238), (180, 231), (260, 214), (340, 197), (404, 186)],
+    [(222, 62), (240, 110), (262, 170), (290, 236), (332, 302)],
+    [(172, 316), (164, 334), (161, 352), (166, 374), (180, 393), (200, 409), (224, 420)]
+    + [(254, 427), (286, 429), (316, 427), (344, 419)],
+]
 
 
 def new_figure(width, height):
@@ -79,33 +84,41 @@ def show_tiles(axes, maps, columns, title, **options):
     return maps.shape[-1] + 1
 
 
+def add_arrow(figure, start, end):
+    """Point from one panel to the next; both ends are fractions of the figure."""
+    style = {"arrowstyle": "-|>", "mutation_scale": 22, "linewidth": 2.5, "color": LIGHT}
+    figure.add_artist(FancyArrowPatch(start, end, transform=figure.transFigure, **style))
+
+
 def draw_convolution(path, model, image):
     """Follow one pixel of a feature map through conv1, relu1 and maxpool1, with its numbers."""
     # a part of the feature map: two blocks of max-pooling high and wide
     rows, columns = slice(ROW - 2, ROW + 2), slice(COLUMN, COLUMN + 4)
     kernel, bias = model.conv1.weight.detach()[KERNEL, 0], model.conv1.bias[KERNEL].item()
     with torch.inference_mode():
-        before = model.conv1(image[None])[0, KERNEL][rows, columns]
-        after = model.relu1(before)
-        pooled = model.maxpool1(after[None])[0]
+        feature_map = model.conv1(image[None])[0, KERNEL]
+        pooled = model.maxpool1(model.relu1(feature_map[None]))[0]
+    part, left = feature_map[rows, columns], pooled[ROW // 2 - 1 : ROW // 2 + 1]
+    left = left[:, COLUMN // 2 : COLUMN // 2 + 2]
     pixels = image[0, ROW : ROW + 5, COLUMN : COLUMN + 5]
     total = (pixels * kernel).sum().item()
 
-    figure = new_figure(7.6, 12.4)
-    axes = figure.subplots(3, 2).flat
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.93, bottom=0.01, wspace=0.08, hspace=0.24)
+    figure = new_figure(11, 7.9)
+    axes = figure.subplots(2, 3).flat
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.91, bottom=0.01, wspace=0.06, hspace=0.24)
     axes[0].imshow(image[0], cmap="gray", interpolation="nearest")
     add_title(axes[0], "1: an image of 28×28 pixels,\nand a square of 5×5")
     mark(axes[0], COLUMN, ROW, 5)
     show_numbers(axes[1], pixels, "2: the pixels\nin the square")
     show_numbers(axes[2], kernel, "3: the 25 weights\nof a kernel", limit=kernel.abs().max())
-    limit = before.abs().max()
-    title = f"4: part of the feature map\n({total:.3f} + bias {bias:.3f} = {total + bias:.3f})"
-    show_numbers(axes[3], before, title, limit)
-    show_numbers(axes[4], after, "5: after ReLU,\nno number is negative", limit)
-    show_numbers(axes[5], pooled, "6: after max-pooling, the largest\nof each 2×2 block", limit)
-    mark(axes[3], 0, 2, 1)
+    limit = feature_map.abs().max()
+    axes[3].imshow(feature_map, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    add_title(axes[3], "4: the feature map, 24×24,\nand a part of 4×4")
+    mark(axes[3], COLUMN, ROW - 2, 4)
+    title = f"5: the numbers of this part\n({total:.2f} + bias {bias:.2f} = {total + bias:.2f})"
+    show_numbers(axes[4], part, title, limit)
     mark(axes[4], 0, 2, 1)
+    show_numbers(axes[5], left, "6: what ReLU and\nmax-pooling leave of it", limit)
     mark(axes[5], 0, 1, 1)
     figure.savefig(path, facecolor=DARK)
 
@@ -115,12 +128,14 @@ def draw_network(path, model, image, label):
     kernels = model.conv1.weight.detach()[:, 0]
     with torch.inference_mode():
         maps1 = model.relu1(model.conv1(image[None]))
-        maps2 = model.relu2(model.conv2(model.maxpool1(maps1)))
+        pooled1 = model.maxpool1(maps1)
+        maps2 = model.relu2(model.conv2(pooled1))
+        pooled2 = model.maxpool2(maps2)
         probabilities = model(image[None])[0].exp()
 
-    figure = new_figure(7.6, 11.6)
-    axes = figure.subplots(3, 2, height_ratios=(1, 1, 0.7)).flat
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.93, bottom=0.02, wspace=0.08, hspace=0.2)
+    figure = new_figure(11, 8.4)
+    axes = figure.subplots(2, 3).flat
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.91, bottom=0.03, wspace=0.22, hspace=0.24)
     axes[0].imshow(image[0], cmap="gray", interpolation="nearest")
     add_title(axes[0], f"1: an image of 28×28 pixels,\nits class: {CLASSES[label]}")
     limit = kernels.abs().max()
@@ -131,29 +146,37 @@ def draw_network(path, model, image, label):
     title = "3: after conv1 and relu1,\n20 feature maps of 24×24"
     side = show_tiles(axes[2], maps1[0], 5, title, cmap="gray", vmax=maps1.quantile(0.995))
     mark(axes[2], KERNEL % 5 * side, KERNEL // 5 * side, side + 1)
+    title = "4: after maxpool1,\nthe same 20 maps, 12×12"
+    side = show_tiles(axes[3], pooled1[0], 5, title, cmap="gray", vmax=maps1.quantile(0.995))
+    mark(axes[3], KERNEL % 5 * side, KERNEL // 5 * side, side + 1)
     # the maps in which most happens
-    strongest = maps2[0].flatten(1).sum(1).topk(12).indices.sort().values
-    title = "4: after conv2 and relu2,\n12 of 50 feature maps of 8×8"
-    show_tiles(axes[3], maps2[0, strongest], 4, title, cmap="gray", vmax=maps2.quantile(0.995))
+    strongest = pooled2[0].flatten(1).sum(1).topk(20).indices.sort().values
+    title = "5: after conv2, relu2 and maxpool2,\n20 of 50 feature maps of 4×4"
+    show_tiles(axes[4], pooled2[0, strongest], 5, title, cmap="gray", vmax=maps2.quantile(0.995))
 
-    axes[5].axis("off")
-    axes[4].set_position([0.1, 0.02, 0.84, 0.25])
-    axes[4].set(xlim=(0, 1.1), facecolor=DARK, xticks=[])
-    colors = [GREEN if number == label else RED for number in range(len(CLASSES))]
-    axes[4].barh(CLASSES, probabilities, color=colors)
+    axes[5].barh(CLASSES, probabilities, color=MARK)
+    axes[5].set(xlim=(0, 1.3), xticks=[])
     for number, probability in enumerate(probabilities):
         text = f"{probability:.1%}"
-        axes[4].text(probability + 0.01, number, text, color=LIGHT, fontsize=13, va="center")
-    axes[4].invert_yaxis()
-    axes[4].set_title("5: after logSoftmax and exp(), ten probabilities", color=LIGHT, fontsize=15)
-    axes[4].tick_params(colors=LIGHT, labelsize=14, length=0)
-    axes[4].set_frame_on(False)
+        axes[5].text(probability + 0.03, number, text, color=LIGHT, fontsize=13, va="center")
+    axes[5].invert_yaxis()
+    add_title(axes[5], "6: after fc1, relu3, fc2 and\nsoftmax, ten probabilities")
+    axes[5].axis("on")
+    axes[5].tick_params(colors=LIGHT, labelsize=14, length=0)
+    axes[5].set(facecolor=DARK, frame_on=False)
+    left, bottom, width, height = axes[5].get_position().bounds
+    axes[5].set_position([left + 0.06, bottom, width - 0.06, height])
+    axes[5].title.set_x(0.4)
+    for start, end in [(0, 1), (1, 2), (3, 4), (4, 5)]:
+        left, right = axes[start].get_position(), axes[end].get_position()
+        y, x = (left.y0 + left.y1) / 2, right.x0 - (0.06 if end == 5 else 0.004)
+        add_arrow(figure, (left.x1 + 0.004, y), (x, y))
     figure.savefig(path, facecolor=DARK)
 
 
 def draw_warps(path, images):
     """Show images in a row, and below each, three random warps of it."""
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     rows = [images, *(warp(images) for _ in range(3))]
     figure = new_figure(10, 4.3)
     for number, row in enumerate(rows):
@@ -169,7 +192,9 @@ def draw_warps(path, images):
 def draw_pad(path, model):
     """Show the window of predict.py --draw, with a character drawn in it."""
     canvas = np.zeros((viewer.CANVAS_SIDE, viewer.CANVAS_SIDE), np.uint8)
-    draw_character(canvas, "ki", 90, 80, 330, 255, viewer.LINE_WIDTH)
+    for stroke in HAND:
+        for start, end in zip(stroke, stroke[1:]):
+            cv2.line(canvas, start, end, 255, viewer.LINE_WIDTH, cv2.LINE_AA)
     image = to_kmnist(Image.fromarray(np.pad(canvas, viewer.MARGIN)))
     label, lines = describe(predict(model, image[None])[0], CLASSES)
     window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), viewer.annotate(image, label, lines)]
@@ -177,6 +202,38 @@ def draw_pad(path, model):
         np.hstack(window), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(128,) * 3
     )
     cv2.imwrite(str(path), border)
+
+
+def draw_photograph(path, model):
+    """Imitate a photograph of a sheet on a desk, in uneven light, and show what is made of it."""
+    rng = np.random.default_rng(0)
+    grain = cv2.GaussianBlur(rng.normal(0, 40, (480, 480)), (0, 0), 9, sigmaY=1)
+    desk = np.stack([150 + grain, 105 + grain, 70 + grain], axis=-1)
+    sheet = np.full((480, 480, 3), 235, np.uint8)
+    draw_character(sheet, "ma", x=170, y=150, size=190, color=(40, 40, 90), width=15)
+    # the sheet is seen from an angle: its corners, clockwise from the top left
+    corners = np.float32([[85, 70], [395, 95], [410, 420], [60, 400]])
+    view = cv2.getPerspectiveTransform(
+        np.float32([[90, 70], [420, 70], [420, 420], [90, 420]]), corners
+    )
+    inside = cv2.fillConvexPoly(np.zeros((480, 480, 1)), corners.astype(np.int32), 1)
+    photograph = np.where(inside > 0, cv2.warpPerspective(sheet, view, (480, 480)), desk)
+    rows, columns = np.mgrid[0:1:480j, 0:1:480j]
+    light = 1.05 - 0.5 * columns * rows
+    noisy = photograph * light[..., None] + rng.normal(0, 4, photograph.shape)
+    picture = Image.fromarray(cv2.GaussianBlur(noisy, (0, 0), 0.8).clip(0, 255).astype(np.uint8))
+    image, box = find_character(picture)
+    label, lines = describe(predict(model, image[None])[0], CLASSES)
+    cv2.imwrite(str(path), viewer.annotate(image, label, lines, picture=picture, box=box))
+
+
+def annotate(data, probabilities, number):
+    """Return a test image annotated as predict.py does it."""
+    image, truth = data.images[number].numpy(), CLASSES[data.labels[number]]
+    label, lines = describe(probabilities[number], CLASSES)
+    if label == truth:
+        return viewer.annotate(image, label, lines, viewer.GREEN)
+    return viewer.annotate(image, label, [lines[0], f"true: {truth}"], viewer.RED, truth)
 
 
 def draw_curves(path, history):
@@ -189,10 +246,12 @@ def draw_curves(path, history):
     epoch = history["val_loss"].index(lowest) + 1
     loss.annotate("the lowest\nvalidation loss", (epoch, lowest), (0.5, 0.45), **style)
     for metric, y, text in [
-        ("val_acc", 0.55, "validation accuracy,\nafter the first epoch"),
-        ("train_acc", 0.33, "training accuracy, the\nmean of the first epoch"),
+        ("val_acc", 0.48, "validation accuracy,\nafter the first epoch"),
+        ("train_acc", 0.29, "training accuracy, the\nmean of the first epoch"),
     ]:
         accuracy.annotate(text, (1, history[metric][0]), (0.58, y), **style)
+    gap = (history["train_acc"][-1] + history["val_acc"][-1]) / 2
+    accuracy.annotate("the gap: overfitting", (len(history["val_acc"]), gap), (0.62, 0.68), **style)
     figure.savefig(path)
 
 
@@ -208,12 +267,14 @@ def main():
     chosen = [np.flatnonzero(data.labels == i)[number] for i, number in enumerate(numbers)]
     draw_warps(folder / "warps.png", data[chosen][0])
     draw_pad(folder / "drawing.png", model)
+    draw_photograph(folder / "photograph.png", model)
     draw_curves(folder / "plot.png", load_checkpoint(kmnist)["history"])
 
-    shown = show_test_images(model, data, num=10, seed=PREDICTIONS)
-    viewer.save_montage(folder / "predictions.png", shown)
-    wrong = show_test_images(model, data, num=len(data), seed=0, mistakes=True)
-    viewer.save_montage(folder / "mistakes.png", [wrong[number] for number in MISTAKES])
+    probabilities = predict(model, data.images)
+    cards = [annotate(data, probabilities, number) for number in PREDICTIONS]
+    viewer.save_montage(folder / "predictions.png", cards)
+    cards = [annotate(data, probabilities, number) for number in MISTAKES]
+    viewer.save_montage(folder / "mistakes.png", cards)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 Trains in every way on 45,000 images and validates on 15,000 (or fewer, with --images), each in a
 process of its own, one after the other, so that all ways of a round meet the same load on the
-machine. Prints the seconds
-of every round and medians. --busy N starts N programs that keep a CPU core busy beside it. --before
-DIR adds another version of this project, in a folder of its own. The dataset is chosen as for
-accuracy.py.
+machine. Prints the seconds of every round and medians. --busy N starts N programs that keep a CPU
+core busy beside it. --before DIR adds another version of this project, in a folder of its own. The
+dataset is chosen as for accuracy.py.
 """
 
 import argparse
@@ -55,15 +54,16 @@ def main():
             for way, root in ways:
                 title = way if root == ROOT else f"{way} in {root}"
                 figures = train(way, folder, args.epochs, root=root)
-                seconds.setdefault(title, []).append(figures[0] / args.epochs)
+                seconds.setdefault(title, []).append(figures[0])
                 print(f"round {number + 1}, {title}: {figures[0]} s", file=sys.stderr)
 
-    print(f"| {args.busy} busy programs | seconds per epoch, each round | median | speedup |")
+    print(f"| {args.busy} busy programs | seconds for {args.epochs} epochs, each round ", end="")
+    print("| median | speedup |")
     print("| --- | --- | --- | --- |")
     for way, ours in seconds.items():
-        each = ", ".join(f"{value:.2f}" for value in ours)
+        each = ", ".join(f"{value:.1f}" for value in ours)
         speedup = median(a / b for a, b in zip(seconds[TUTORIAL], ours))
-        print(f"| `{way}` | {each} | {median(ours):.2f} | {speedup:.2f}× |")
+        print(f"| `{way}` | {each} | {median(ours):.1f} | {speedup:.2f}× |")
     print("\nThe speedup is the median of the rounds' ratios, which compare runs side by side; it ")
     print("need not be the ratio of the medians, which may come from different rounds.")
 
