@@ -58,13 +58,17 @@ def test_program_prints_what_the_readme_says(word, tmp_path):
     assert f"{program}```\n\n```text\n{run_program(program, tmp_path)}```" in README
 
 
-def test_training_program_learns_as_train_py_does(data, tmp_path):
+def test_training_program_learns_as_train_py_does(data, tmp_path, call_main):
     (program,) = programs("num_correct")
     (tmp_path / "data").symlink_to(data)
+    (tmp_path / "output").mkdir()
     said = run_program(program, tmp_path)
     accuracies = re.findall(r"^epoch \d+: validation accuracy ([\d.]+)$", said, re.M)
     assert len(accuracies) == 10
     assert float(accuracies[-1]) > 0.5
+    flags = ["-m", tmp_path / "output" / "try.pth", "-d", data, "-o", tmp_path / "o.png"]
+    run = call_main("predict.py", *flags, "--no-display")
+    assert run.returncode == 0 and run.stdout.count("predicted label") == 10
     # the lines of the loop are those of train.py, in the same order
     loop = read_lines(program[program.index("model.train()") :]).splitlines()
     lines = [line for line in loop if re.match(r"(model|log_probs|loss|optimizer|with)\b", line)]
