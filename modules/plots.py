@@ -1,5 +1,7 @@
 """plot.png: loss and accuracy, epoch by epoch."""
 
+import warnings
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -14,7 +16,8 @@ def draw_plot(history, title):
     # a Figure, unlike pyplot, starts no user interface
     figure = Figure(figsize=(8, 3.8), dpi=125)
     figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.86, wspace=0.32)
-    figure.suptitle(title, fontsize=15)
+    # a class may be called $a$, which is no formula
+    figure.suptitle(title, fontsize=15, parse_math=False)
 
     for axes, metric, label in zip(
         figure.subplots(1, 2), ("loss", "acc"), ("Loss per image", "Accuracy")
@@ -35,4 +38,7 @@ def draw_plot(history, title):
 def save_plot(path, history, title):
     """Save draw_plot(history, title) as the PNG file `path`. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_plot(history, title).savefig(path)
+    with warnings.catch_warnings():
+        # of characters in the title that the font lacks: boxes take their place
+        warnings.filterwarnings("ignore", "Glyph")
+        draw_plot(history, title).savefig(path)

@@ -35,16 +35,16 @@ without_screen = pytest.mark.skipif(
     sys.platform != "linux", reason="only on Linux, tests can hide the screen"
 )
 
-# importing PyTorch takes seconds: on Linux, where this is safe, scripts are forked from a process
-# that has done it
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
+
+# importing PyTorch takes seconds, and so does what an optimizer imports: on Linux, where this is
+# safe, scripts are forked from a process that has done it
 processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-processes.set_forkserver_preload(["train", "predict"])
+processes.set_forkserver_preload(["train", "predict", "torch._dynamo"])
 # seconds: a slow machine is no error, and a script that hangs does not stop the tests for ever
 PATIENCE = 180
 # nothing listens there
 DEAD_PROXY = "http://127.0.0.1:9"
-
-
 CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
 
 
@@ -69,23 +69,35 @@ def character():
     return picture
 
 
+# environment variables that change what a script does
+UNSET = {
+    "DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND", "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE",
+    "PYTHONUNBUFFERED",
+}  # fmt: skip
+
+
 def environment(**changes):
     """Return a user's environment variables, without a screen and without a network."""
-    env = os.environ | {"http_proxy": DEAD_PROXY, "https_proxy": DEAD_PROXY}
-    env["PYTHONIOENCODING"] = "utf-8"
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND"):
-        env.pop(name, None)
-    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
-        env.pop(name, None)
-    for name in ("QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE", "PYTHONUNBUFFERED"):
-        env.pop(name, None)
-    return env | changes
+    env = {name: value for name, value in os.environ.items() if name not in UNSET}
+    env |= {"http_proxy": DEAD_PROXY, "https_proxy": DEAD_PROXY}
+    # the tests run in folders of their own, where Python would not find the modules
+    return env | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)} | changes
+
+
+running = []
+
+
+def start_process(function, *arguments):
+    """Call a function in a process of its own, which ends with the test at the latest."""
+    process = processes.Process(target=function, args=arguments)
+    process.start()
+    running.append(process)
+    return process
 
 
 class Script:
-    """train.py or predict.py under way in a process of its own."""
-
-    running = []
+    """train.py or predict.py under way in a process of its own, in the test's folder."""
 
     def __init__(self, script, *arguments, stdout=None, stderr=None, **changes):
         self.folder = tempfile.TemporaryDirectory()
@@ -93,10 +105,8 @@ class Script:
         self.stdout.touch()
         self.stderr.touch()
         words = [script, *map(str, arguments)]
-        options = words, stdout or self.stdout, stderr or self.stderr, environment(**changes)
-        self.process = processes.Process(target=_run_here, args=options)
-        self.process.start()
-        Script.running.append(self.process)
+        outputs = stdout or self.stdout, stderr or self.stderr
+        self.process = start_process(_run_here, words, outputs, Path.cwd(), environment(**changes))
 
     def read(self):
         return self.stdout.read_text(encoding="utf-8")
@@ -120,19 +130,22 @@ class Script:
         return subprocess.CompletedProcess([], status, self.read(), stderr)
 
 
-def _run_here(words, stdout, stderr, env):
-    for number, path in ((1, stdout), (2, stderr)):
+def _run_here(words, outputs, folder, env):
+    for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
     encoding = env["PYTHONIOENCODING"]
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding) for number in (1, 2))
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
-    os.chdir(ROOT)
+    os.chdir(folder)
     # a shell lets programs in the background ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
+    # the project's own modules read the environment when they are imported
+    for name in [name for name in sys.modules if name.partition(".")[0] == "modules"]:
+        del sys.modules[name]
     sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
+    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
 def run_script(script, *arguments, **changes):
@@ -141,10 +154,10 @@ def run_script(script, *arguments, **changes):
 
 
 def run_python(*words, **changes):
-    """Run Python from its first line on, in the project's folder; changes: as run_script()."""
+    """Run Python from its first line on; files: from the project; changes: as run_script()."""
+    words = [ROOT / word if (ROOT / word).is_file() else word for word in map(str, words)]
     return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=ROOT,
+        [sys.executable, *words],
         env=environment(**changes),
         encoding="utf-8",
         capture_output=True,
@@ -168,13 +181,15 @@ def contents(folder):
 
 
 @pytest.fixture(autouse=True)
-def nothing_outside(monkeypatch):
-    """Let no test reach the internet, and no script outlive its test."""
+def nothing_outside(monkeypatch, tmp_path):
+    """Let no test reach the internet or write to the user's folders, and no process outlive it."""
     monkeypatch.setenv("http_proxy", DEAD_PROXY)
     monkeypatch.setenv("https_proxy", DEAD_PROXY)
+    # where a script that forgets its flags finds `data` and writes `output`
+    monkeypatch.chdir(tmp_path)
     yield
-    while Script.running:
-        process = Script.running.pop()
+    while running:
+        process = running.pop()
         process.kill()
         process.join()
 

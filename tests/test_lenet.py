@@ -13,24 +13,15 @@ def test_layers_are_the_tutorials_in_its_order():
         "fc1": Linear(800, 500), "relu3": ReLU(),
         "fc2": Linear(500, 10), "logSoftmax": LogSoftmax(dim=1),
     }  # fmt: skip
-    layers = LeNet(numChannels=1, classes=10).named_children()
-    assert [(name, str(layer)) for name, layer in layers] == [
-        (name, str(layer)) for name, layer in expected.items()
-    ]
+    layers = dict(LeNet(numChannels=1, classes=10).named_children())
+    assert str(layers) == str(expected)
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 10), (3, 49)])
-def test_forward_gives_log_probabilities(channels, classes):
-    images = torch.rand(7, channels, 28, 28)
-    log_probs = LeNet(channels, classes)(images)
-    assert log_probs.shape == (7, classes)
-    assert torch.allclose(log_probs.exp().sum(dim=1), torch.ones(7))
-
-
-def test_forward_connects_the_layers_in_their_order():
-    torch.manual_seed(0)
-    model = LeNet(numChannels=1, classes=10)
-    x = images = torch.rand(3, 1, 28, 28)
+def test_forward_connects_the_layers_in_their_order(channels, classes):
+    model = LeNet(channels, classes)
+    x = images = torch.rand(7, channels, 28, 28)
     for name, layer in model.named_children():
-        x = layer(x.reshape(3, 800) if name == "fc1" else x)
+        x = layer(x.reshape(7, 800) if name == "fc1" else x)
+    assert x.shape == (7, classes)
     assert torch.equal(model(images), x)

@@ -1,6 +1,7 @@
 """A folder of pictures as a dataset: any classes, sizes and formats."""
 
 from modules.datasets import load_dataset
+from modules.lenet import LeNet
 from modules.synthetic import draw_character
 
 import re
@@ -9,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line, run_script
+from conftest import assert_one_line
 from idx import read_dataset
 from PIL import Image
 
@@ -37,31 +38,32 @@ def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("own") / "pictures")
 
 
-def test_train_resume_and_predict(pictures, tmp_path):
+def test_train_resume_and_predict(pictures, tmp_path, call_main):
     root = shutil.copytree(pictures, tmp_path / "pictures")
     broken = root / "train" / "dog" / "broken.png"
     broken.write_bytes(b"hello")
     (root / "train" / ".cache").mkdir()
     (root / "train" / "dog" / "._00.png").write_bytes(b"what a Mac leaves")
-    model, montage = tmp_path / "m.pth", tmp_path / "o.png"
-    flags = ["-d", root, "-m", model, "-p", tmp_path / "p.png", "-b", 8]
-    run = run_script("train.py", *flags, "-e", 6)
+    model = ["-m", tmp_path / "m.pth"]
+    training = ["train.py", *model, "-p", tmp_path / "p.png"]
+    run = call_main(*training, "-d", root, "-b", 8, "-e", 6)
     assert run.returncode == 0
     (line,) = run.stderr.splitlines()
     assert line.startswith(f"[WARNING] {broken}: ")
-    assert "36 training, 12 validation, 12 test images" in run.stdout
+    sizes = "36 training, 12 validation, 12 test images"
+    assert f"[INFO] cat one, dog, ねこ: {sizes}\n" in run.stdout
     assert re.findall(r"^ +(.*?) +[\d.]+ +[\d.]+ +[\d.]+ +4$", run.stdout, re.M) == list(NAMES)
     assert float(re.search(r"accuracy +([\d.]+) +12\n", run.stdout)[1]) > 0.9
 
-    run = run_script("train.py", *flags[2:], "--resume", "-e", 7)
+    run = call_main(*training, "--resume", "-e", 7)
     assert run.returncode == 0 and "resuming after epoch 6/7" in run.stdout
-    run = run_script("predict.py", "-m", model, "-o", montage, "--no-display", "-n", 12)
+    predict = ["predict.py", *model, "-o", tmp_path / "o.png", "--no-display"]
+    run = call_main(*predict, "-n", 12)
     assert (run.returncode, run.stderr) == (0, "")
     truths = re.findall(r"ground truth label: (.*), predicted", run.stdout)
     assert sorted(truths) == sorted(4 * list(NAMES))
     own = root / "test" / "ねこ" / "00.png"
-    run = run_script("predict.py", "-m", model, "-o", montage, "--no-display", "-i", own)
-    assert "predicted label: ねこ" in run.stdout
+    assert f"{own}: predicted label: ねこ" in call_main(*predict, "-i", own).stdout
 
 
 def test_small_pictures_are_taken_as_they_are(data, tmp_path):
@@ -74,12 +76,14 @@ def test_small_pictures_are_taken_as_they_are(data, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(image)
             (picture if number % 2 else picture.convert("RGB")).save(path)
+    order = np.argsort(labels, kind="stable")
     for train in (True, False):
         dataset = load_dataset("auto", tmp_path, train)
-        order = np.lexsort((np.arange(40), labels))
         assert torch.equal(dataset.images, torch.tensor(images[order]))
         assert dataset.classes == [f"class {label}" for label in sorted(set(labels))]
         assert [int(dataset.classes[k][-1]) for k in dataset.labels] == list(labels[order])
+    # too many names for a line
+    assert dataset.title == f"10 classes of {tmp_path.name}"
 
 
 WRONG_FOLDERS = {
@@ -111,9 +115,6 @@ def test_pictures_of_other_classes_than_the_models(pictures, trained, call_main)
 
 def test_wide_network_is_saved_and_loaded(paths, monkeypatch, call_main):
     """A file of 59 MB is no damage."""
-    import train
-    from modules import classifier
-    from modules.lenet import LeNet
 
     class WideNet(LeNet):
         def __init__(self, numChannels, classes):
@@ -121,8 +122,8 @@ def test_wide_network_is_saved_and_loaded(paths, monkeypatch, call_main):
             self.fc1 = torch.nn.Linear(800, 6000)
             self.fc2 = torch.nn.Linear(6000, classes)
 
-    monkeypatch.setattr(train, "LeNet", WideNet)
-    monkeypatch.setattr(classifier, "LeNet", WideNet)
+    monkeypatch.setattr("train.LeNet", WideNet)
+    monkeypatch.setattr("modules.classifier.LeNet", WideNet)
     assert call_main("train.py", *paths, "-e", 1).returncode == 0
     assert paths[3].stat().st_size > 50 * 2**20
     assert call_main("predict.py", "-m", paths[3], "-o", paths[5], "--no-display").returncode == 0

@@ -16,21 +16,26 @@ import numpy as np
 import pytest
 import torch
 import tutorial
-from conftest import CLASSES, Script, log_probs_of, read_split, run_script
+from conftest import CLASSES, Script, log_probs_of, read_split
 from torch.nn import NLLLoss
 from torch.nn.functional import nll_loss
 from torch.utils.data import DataLoader, default_convert
+
+
+def pixels(image):
+    return image.numpy().tobytes()
+
+
+def stop(*_):
+    raise KeyboardInterrupt
 
 
 def test_prints_the_story_of_the_run(trained, data):
     out = trained.run.stdout
     assert "[INFO] KMNIST: 900 training, 300 validation, 300 test images" in out
     assert re.findall(r"^\[INFO\] epoch (.*)$", out, re.M) == [f"{n}/5" for n in range(1, 6)]
-    metrics = r"train loss (.*), train accuracy (.*), validation loss (.*), validation accuracy"
-    assert len(re.findall(rf"^\[INFO\] {metrics} \d\.\d{{4}}$", out, re.M)) == 5
-    assert re.search(
-        rf"^\[INFO\] trained in \d+\.\d s: see {trained.model}, {trained.plot}$", out, re.M
-    )
+    end = rf"^\[INFO\] trained in \d+\.\d s: see {trained.model}, {trained.plot}$"
+    assert re.search(end, out, re.M)
     assert f"images from {data / 'KMNIST' / 'raw'}" in out
     # a row of the report for every class, by name
     assert re.findall(r"^ +([a-z]+) +[\d.]+ +[\d.]+ +[\d.]+ +30$", out, re.M) == CLASSES
@@ -40,57 +45,54 @@ def test_prints_the_story_of_the_run(trained, data):
 def test_learns_and_reports_the_accuracy_that_its_model_has(trained, data):
     images, labels = read_split(data, "t10k")
     accuracy = (log_probs_of(trained.model, images).argmax(dim=1) == labels).double().mean().item()
-    reported = re.search(r"^ +accuracy +([\d.]+) +300$", trained.run.stdout, re.M).group(1)
+    reported = re.search(r"^ +accuracy +([\d.]+) +300$", trained.run.stdout, re.M)[1]
     assert reported == f"{accuracy:.4f}"
     assert accuracy > 0.4, "guessing gives 0.1"
 
 
+def loss_and_accuracy(model, data, chosen):
+    """Return what a saved network has on the chosen training images."""
+    images, labels = (values[chosen] for values in read_split(data, "train"))
+    log_probs = log_probs_of(model, images)
+    accuracy = (log_probs.argmax(dim=1) == labels).double().mean().item()
+    return pytest.approx(nll_loss(log_probs, labels).item(), rel=1e-5), pytest.approx(accuracy)
+
+
 def test_history_holds_means_over_images(trained, data):
-    checkpoint = torch.load(trained.model, weights_only=True)
-    history = checkpoint["history"]
+    """A last batch that is smaller than the others counts less."""
+    history = torch.load(trained.model)["history"]
     assert set(history) == {"train_loss", "train_acc", "val_loss", "val_acc"}
     assert all(len(values) == 5 for values in history.values())
     assert history["train_loss"][0] > history["train_loss"][-1]
-
-    # 300 images in batches of 64 leave a last batch of 44: a mean over batches would differ
-    images, labels = read_split(data, "train")
-    generator = torch.Generator().manual_seed(42)
-    validated = torch.randperm(1200, generator=generator)[900:]
-    log_probs = log_probs_of(trained.model, images[validated])
-    loss = nll_loss(log_probs, labels[validated]).item()
-    accuracy = (log_probs.argmax(dim=1) == labels[validated]).double().mean().item()
-    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
-    assert history["val_acc"][-1] == pytest.approx(accuracy, abs=1e-9)
+    validated = torch.randperm(1200, generator=torch.Generator().manual_seed(42))[900:]
+    expected = loss_and_accuracy(trained.model, data, validated)
+    assert (history["val_loss"][-1], history["val_acc"][-1]) == expected
 
 
 def test_training_figures_are_means_over_the_training_images(data, paths, call_main):
     """With steps too small to matter, they are what the network at the start has."""
     run = call_main("train.py", *paths, "-e", 1, "--lr", 1e-12)
     history = torch.load(paths[3])["history"]
-    images, labels = read_split(data, "train")
     trained_on = torch.randperm(1200, generator=torch.Generator().manual_seed(42))[:900]
-    log_probs = log_probs_of(paths[3], images[trained_on])
-    loss = nll_loss(log_probs, labels[trained_on]).item()
-    accuracy = (log_probs.argmax(dim=1) == labels[trained_on]).double().mean().item()
-    # the last batch is of 4 images
-    assert history["train_loss"] == [pytest.approx(loss, rel=1e-6)]
-    assert history["train_acc"] == [pytest.approx(accuracy, abs=1e-9)]
-    printed = re.findall(r"(train|validation) (loss|accuracy) ([\d.]+)", run.stdout)
-    values = [
-        f"{history[key][0]:.4f}" for key in ("train_loss", "train_acc", "val_loss", "val_acc")
-    ]
-    assert [value for _, _, value in printed] == values
+    expected = loss_and_accuracy(paths[3], data, trained_on)
+    assert (history["train_loss"][0], history["train_acc"][0]) == expected
+    keys = ("train_loss", "train_acc", "val_loss", "val_acc")
+    printed = (
+        "[INFO] train loss {:.4f}, train accuracy {:.4f}, validation loss {:.4f}, "
+        "validation accuracy {:.4f}\n".format(*(history[key][0] for key in keys))
+    )
+    assert printed in run.stdout
 
 
 @pytest.mark.parametrize("dataset", ["kmnist", "synthetic"])
 def test_seed_chooses_the_initial_weights_and_the_split(dataset, paths, monkeypatch, call_main):
     first = []
 
-    def fail(model, loader, *_):
+    def look(model, loader, *_):
         first.append((model.conv1.weight.sum().item(), loader.dataset.indices[:9]))
-        raise MemoryError
+        stop()
 
-    monkeypatch.setattr(train, "train_epoch", fail)
+    monkeypatch.setattr(train, "train_epoch", look)
     monkeypatch.setattr(
         "modules.datasets.draw_synthetic", lambda _: load_dataset("kmnist", paths[1], True)
     )
@@ -112,17 +114,15 @@ def test_defaults(monkeypatch):
 
 
 def test_curves_and_their_names():
-    values = iter(range(100))
-    history = {
-        f"{part}_{metric}": [next(values) / 100 for _ in range(3)]
-        for part in ("train", "val") for metric in ("loss", "acc")
-    }  # fmt: skip
-    for axes, metric in zip(draw_plot(history, "title").axes, ("loss", "acc")):
+    keys = ("train_loss", "train_acc", "val_loss", "val_acc")
+    history = {key: [number / 10, number / 20] for number, key in enumerate(keys)}
+    figure = draw_plot(history, "own $ and $")
+    for axes, metric in zip(figure.axes, ("loss", "acc")):
         shown = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-        assert shown == {
-            "training": history[f"train_{metric}"], "validation": history[f"val_{metric}"]
-        }  # fmt: skip
+        train, val = history[f"train_{metric}"], history[f"val_{metric}"]
+        assert shown == {"training": train, "validation": val}
         assert {text.get_text() for text in axes.get_legend().get_texts()} == set(shown)
+        assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
 
 
 def test_dropout_is_on_in_training_alone(paths, monkeypatch, call_main):
@@ -147,8 +147,8 @@ def test_dropout_is_on_in_training_alone(paths, monkeypatch, call_main):
 
 def test_model_file_is_plain_data(trained, data):
     checkpoint = torch.load(trained.model, weights_only=True)
-    assert (checkpoint["classes"], checkpoint["data"]) == (CLASSES, str(data))
-    assert checkpoint["dataset"] == "kmnist"
+    assert checkpoint["classes"] == CLASSES
+    assert (checkpoint["dataset"], checkpoint["data"]) == ("kmnist", str(data))
     assert checkpoint["settings"] == {
         "batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42, "augment": False, "amp": False,
         "epochs": 5,
@@ -161,23 +161,23 @@ def test_saves_nothing_but_model_and_a_plot_with_something_on_it(trained):
     assert plot.shape[1] > 2 * plot.shape[0], "two charts side by side"
     # both halves show a curve in matplotlib's first colour and one in its second
     for half in np.hsplit(plot, 2):
-        for color in ("#1f77b4", "#ff7f0e"):
-            bgr = [int(color[i : i + 2], 16) for i in (5, 3, 1)]
-            assert (half == bgr).all(axis=2).sum() > 200
+        for blue_green_red in ((180, 119, 31), (14, 127, 255)):
+            assert (half == blue_green_red).all(axis=2).sum() > 200
 
 
-@pytest.mark.parametrize("share", [0.25, 0.1, 1 / 3])
+@pytest.mark.parametrize("share", [0.1, 1 / 3])
 def test_train_validation_and_test_never_share_an_image(share, paths, monkeypatch, call_main):
-    """Every loader that train.py makes is watched while it runs."""
+    """In the loaders that train.py makes."""
     seen = []
 
     class WatchedLoader(train.DataLoader):
         def __init__(self, dataset, *options, **more):
             super().__init__(dataset, *options, **more)
-            seen.append([image.numpy().tobytes() for image, _ in dataset])
+            seen.append([pixels(image) for image, _ in dataset])
 
     monkeypatch.setattr(train, "DataLoader", WatchedLoader)
-    assert call_main("train.py", "-e", 1, "--val-split", share, *paths).returncode == 0
+    monkeypatch.setattr(train, "train_epoch", stop)
+    call_main("train.py", "--val-split", share, *paths)
 
     num_val = round(1200 * share)
     assert [len(images) for images in seen] == [1200 - num_val, num_val, 300]
@@ -206,12 +206,11 @@ def test_first_losses_are_the_tutorials(data, paths, monkeypatch, tmp_path, call
 
     monkeypatch.setattr(train, "NLLLoss", WatchedLoss)
     monkeypatch.setattr(tutorial, "NLLLoss", WatchedLoss)
-    tutorial.run(data, 42, 2, tmp_path)
-    assert call_main("train.py", "-e", 2, *paths).returncode == 0
-    theirs, ours = losses[:30], losses[30:]
-    assert len(ours) == 30
+    tutorial.run(data, 42, 1, tmp_path)
+    assert call_main("train.py", "-e", 1, *paths).returncode == 0
+    assert len(losses) == 30
     # the same sums in another order: what rounding changes grows from step to step
-    assert ours[:8] == pytest.approx(theirs[:8], rel=1e-5)
+    assert losses[15:23] == pytest.approx(losses[:8], rel=1e-5)
 
 
 @pytest.fixture
@@ -256,37 +255,28 @@ def watched(monkeypatch, paths, call_main):
     return watch
 
 
-def test_plain_training_is_the_tutorials(watched):
-    seen = watched()
-    assert isinstance(seen["loss_fn"], NLLLoss)
-    group = seen["adam"].param_groups[0]
-    assert isinstance(seen["adam"], torch.optim.Adam)
+def test_plain_training_is_the_tutorials_and_amp_computes_in_bfloat16(watched):
+    plain, amp = watched(), watched("--amp")
+    assert isinstance(plain["loss_fn"], NLLLoss)
+    assert isinstance(plain["adam"], torch.optim.Adam)
+    group = plain["adam"].param_groups[0]
     assert (group["weight_decay"], group["fused"], group["betas"]) == (0, True, (0.9, 0.999))
-    assert set(seen["lr"]) == {1e-3}
-    # all in full precision, and in the fast memory format
-    assert set(seen["log_probs"]) == {torch.float32}
-    assert seen["format"]
+    assert set(plain["lr"]) == {1e-3}
+    # in the fast memory format, and in full precision where not told otherwise
+    assert plain["format"]
+    assert (set(plain["log_probs"]), set(amp["log_probs"])) == ({torch.float32}, {torch.bfloat16})
+    assert {value.dtype for value in amp["model"].values()} == {torch.float32}
+    assert amp["history"]["val_acc"] == pytest.approx(plain["history"]["val_acc"], abs=0.1)
 
 
-def test_amp_computes_in_bfloat16_and_keeps_float32(watched):
-    plain, seen = watched(), watched("--amp")
-    assert set(seen["log_probs"]) == {torch.bfloat16} != set(plain["log_probs"])
-    assert {value.dtype for value in seen["model"].values()} == {torch.float32}
-    assert seen["history"]["val_acc"] == pytest.approx(plain["history"]["val_acc"], abs=0.1)
-
-
-def test_augment_trains_on_warped_images(watched):
-    plain, seen = watched(), watched("--augment")
-    # the same images in the same order but for the warps: none of them is as it was
-    originals = {image.numpy().tobytes() for image in plain["image"]}
-    assert len(originals) == 900
-    assert not originals & {image.numpy().tobytes() for image in seen["image"]}
-    assert seen["image"].mean() == pytest.approx(plain["image"].mean().item(), rel=0.2)
+def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data):
+    seen = watched("--augment", "--lr", 2e-3)
+    originals, _ = read_split(data, "train")
+    # none of them is as it was
+    assert not {pixels(image) for image in originals} & {pixels(image) for image in seen["image"]}
+    assert seen["image"].mean() == pytest.approx(originals.mean().item(), rel=0.2)
     assert seen["history"]["train_loss"][1] < seen["history"]["train_loss"][0]
 
-
-def test_recipe_of_augment(watched):
-    seen = watched("--augment", "--lr", 2e-3)
     # 30 steps: the learning rate rises to 7 times --lr, then falls to almost nothing
     rates = seen["lr"]
     assert len(rates) == 30
@@ -294,7 +284,6 @@ def test_recipe_of_augment(watched):
     assert rates[peak] == pytest.approx(7 * 2e-3, rel=0.2)
     assert 3 <= peak <= 5
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.01 * rates[peak]
     # in a line
     steps = np.diff(rates[peak:])
@@ -326,22 +315,9 @@ def test_warp_is_affine_and_elastic():
     # no affine map fits: a quarter of the image's side holds one to two of the elastic points
     residual = (targets @ affine - sources).square().mean().sqrt()
     assert 0.01 < residual < 0.04
-
-
-def test_warp_moves_ink_about_but_keeps_it():
-    """A square in the middle stays in the image, of about its size, and lands around the middle."""
-    square = torch.zeros(1000, 1, 28, 28)
-    square[..., 10:18, 10:18] = 1
-    torch.manual_seed(0)
-    warped = warp(square)[:, 0]
-    assert 0 <= warped.min() <= warped.max() <= 1
-    assert len({image.numpy().tobytes() for image in warped}) == 1000
-    ink = warped.sum(dim=(1, 2))
-    assert 45 < ink.median() < 85
-    assert ink.min() > 20
-    rows = (warped.sum(dim=2) * torch.arange(28)).sum(dim=1) / ink
-    assert abs(rows.mean() - 13.5) < 0.3
-    assert 0.5 < rows.std() < 3
+    # black comes in from beyond the edges
+    white = warp(torch.ones(100, 1, 28, 28))
+    assert (white.min(), white.max()) == (0, pytest.approx(1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -370,14 +346,13 @@ def test_shows_progress_on_a_terminal(paths):
     assert "training:" not in run.stdout
 
 
-def test_real_kmnist_images(real_trained, tmp_path):
+def test_real_kmnist_images(real_trained, tmp_path, call_main):
     report = real_trained.run.stdout
     assert "45000 training, 15000 validation, 10000 test images" in report
-    accuracy = re.search(r"^ +accuracy +([\d.]+) +10000$", report, re.M).group(1)
+    accuracy = re.search(r"^ +accuracy +([\d.]+) +10000$", report, re.M)[1]
     # ten epochs of the tutorial end at 95%
     assert 0.9 < float(accuracy) < 0.96
 
     flags = ["-m", real_trained.model, "-o", tmp_path / "o.png", "--no-display", "--mistakes"]
-    run = run_script("predict.py", *flags)
-    assert run.returncode == 0, run.stderr
+    run = call_main("predict.py", *flags)
     assert f"misclassified, accuracy {float(accuracy):.2%}" in run.stdout
