@@ -386,8 +386,11 @@ def test_synthetic_hiragana():
     # ink on paper: most of an image is dark, and all of them have light strokes
     assert images.median() < 40
     assert (images.amax(dim=(1, 2)) > 120).double().mean() > 0.98
-    # wear: no image is ink and paper alone
-    assert ((images > 60) & (images < 190)).sum(dim=(1, 2)).min() > 5
+    # faded ink, and a bit of the characters above and below in every fourth image
+    assert ((images > 60) & (images < 190)).double().sum(dim=(1, 2)).mean() > 45
+    rows = images.double().mean(dim=2)
+    assert rows[0::4, :4].mean() > 1.5 * rows[2::4, :4].mean()
+    assert rows[1::4, -4:].mean() > 1.5 * rows[2::4, -4:].mean()
     before = torch.get_rng_state()
     assert torch.equal(images, draw_images(1500, seed=0)[0]), "a seed gives the same images"
     assert torch.equal(torch.get_rng_state(), before), "and changes no other random numbers"
