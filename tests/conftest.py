@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,15 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_KMNIST = ROOT / "data"
 
 
-def skip_without_kmnist():
-    if not (REAL_KMNIST / "KMNIST" / "raw").is_dir():
-        pytest.skip(f"KMNIST is not in {REAL_KMNIST}: python train.py downloads it")
-
-
 without_screen = pytest.mark.skipif(
     sys.platform != "linux", reason="only on Linux, tests can hide the screen"
 )
-
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
 # importing PyTorch takes seconds, and so does what an optimizer imports: on Linux, where this is
@@ -46,6 +41,11 @@ PATIENCE = 180
 # nothing listens there
 DEAD_PROXY = "http://127.0.0.1:9"
 CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
+
+
+def skip_without_kmnist():
+    if not (REAL_KMNIST / "KMNIST" / "raw").is_dir():
+        pytest.skip(f"KMNIST is not in {REAL_KMNIST}: python train.py downloads it")
 
 
 def read_split(data, split):
@@ -114,9 +114,11 @@ class Script:
     def wait_for(self, text):
         """Wait until the script has printed a text."""
         deadline = time.monotonic() + PATIENCE
+        is_alive = True
         while text not in self.read():
-            assert self.process.is_alive() and time.monotonic() < deadline
+            assert is_alive and time.monotonic() < deadline
             time.sleep(0.01)
+            is_alive = self.process.is_alive()
 
     def send_signal(self, number):
         os.kill(self.process.pid, number)
@@ -124,10 +126,9 @@ class Script:
     def finish(self):
         """Return the exit status, minus a signal's number where one ended it, and both texts."""
         self.process.join(timeout=PATIENCE)
-        status = self.process.exitcode
-        assert status is not None, "it hangs"
+        assert self.process.exitcode is not None, "it hangs"
         stderr = self.stderr.read_text(encoding="utf-8")
-        return subprocess.CompletedProcess([], status, self.read(), stderr)
+        return subprocess.CompletedProcess([], self.process.exitcode, self.read(), stderr)
 
 
 def _run_here(words, outputs, folder, env):
@@ -135,7 +136,7 @@ def _run_here(words, outputs, folder, env):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
     encoding = env["PYTHONIOENCODING"]
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding) for number in (1, 2))
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    sys.__stderr__ = sys.stderr
     os.chdir(folder)
     # a shell lets programs in the background ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -183,11 +184,14 @@ def contents(folder):
 @pytest.fixture(autouse=True)
 def nothing_outside(monkeypatch, tmp_path):
     """Let no test reach the internet or write to the user's folders, and no process outlive it."""
-    monkeypatch.setenv("http_proxy", DEAD_PROXY)
-    monkeypatch.setenv("https_proxy", DEAD_PROXY)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
     # where a script that forgets its flags finds `data` and writes `output`
     monkeypatch.chdir(tmp_path)
     yield
+    socket.setdefaulttimeout(None)
     while running:
         process = running.pop()
         process.kill()
@@ -230,22 +234,22 @@ def paths(data, tmp_path):
     return ["-d", data, "-m", out / "m.pth", "-p", out / "p.png"]
 
 
+def train_in(folder, *flags):
+    model, plot = folder / "model.pth", folder / "plot.png"
+    run = run_script("train.py", *flags, "-m", model, "-p", plot)
+    assert run.returncode == 0, run.stderr
+    return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
+
+
 @pytest.fixture(scope="session")
 def trained(data, tmp_path_factory):
     """One run of train.py over five epochs: what it printed and what it saved."""
     folder = tmp_path_factory.mktemp("trained") / "made" / "by the run"
-    model, plot = folder / "model.pth", folder / "plot.png"
-    run = run_script("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
-    assert run.returncode == 0, run.stderr
-    return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
+    return train_in(folder, "-d", data, "-e", 5)
 
 
 @pytest.fixture(scope="session")
 def real_trained(tmp_path_factory):
     """One epoch of train.py --augment on KMNIST, where it is."""
     skip_without_kmnist()
-    folder = tmp_path_factory.mktemp("real")
-    model, plot = folder / "model.pth", folder / "plot.png"
-    run = run_script("train.py", "--augment", "-d", REAL_KMNIST, "-e", 1, "-m", model, "-p", plot)
-    assert run.returncode == 0, run.stderr
-    return SimpleNamespace(run=run, model=model)
+    return train_in(tmp_path_factory.mktemp("real"), "-d", REAL_KMNIST, "-e", 1, "--augment")

@@ -80,20 +80,34 @@ def server():
 
 @pytest.fixture
 def mirror(server, monkeypatch):
-    """Take OFFICIAL for KMNIST and have no mirrors; give the address of one with a fault."""
-    monkeypatch.setattr(kmnist, "SHA256", SHA256)
-    monkeypatch.setattr(kmnist, "PLAIN_SHA256", PLAIN_SHA256)
-    monkeypatch.setattr(kmnist, "MIRRORS", [])
-    monkeypatch.setattr(kmnist, "TIMEOUT", 1)
-    monkeypatch.setenv("no_proxy", "*")
-    server.asked.clear()
+    """Take OFFICIAL for KMNIST, with one good mirror; give the address of one with a fault."""
 
     def address(fault):
-        if fault == "refused":
-            return "http://127.0.0.1:9/"
-        return f"http://127.0.0.1:{server.server_port}/{quote(fault)}/"
+        if "silence" in fault:
+            kmnist.TIMEOUT = 1
+        port = 9 if fault == "refused" else server.server_port
+        return f"http://127.0.0.1:{port}/{quote(fault)}/"
 
+    monkeypatch.setattr(kmnist, "SHA256", SHA256)
+    monkeypatch.setattr(kmnist, "PLAIN_SHA256", PLAIN_SHA256)
+    monkeypatch.setattr(kmnist, "TIMEOUT", 60)
+    monkeypatch.setattr(kmnist, "MIRRORS", [address("good")])
+    monkeypatch.setenv("no_proxy", "*")
+    server.asked.clear()
     return address
+
+
+@pytest.fixture
+def assert_refused(mirror, server, tmp_path, call_main):
+    """The script says what is wrong with the data in one line, changes and downloads nothing."""
+
+    def assert_refused(root, *words, script=("train.py",)):
+        before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+        assert_one_line(call_main(*script, "-d", root), 1, *words)
+        after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+        assert (after, server.asked) == (before, [])
+
+    return assert_refused
 
 
 def load(name, root):
@@ -125,7 +139,7 @@ def put_official(raw, *names):
 
 
 def test_good_mirror(mirror, server, tmp_path, capsys):
-    kmnist.MIRRORS[:] = [mirror("good"), mirror("404")]
+    kmnist.MIRRORS.append(mirror("404"))
     assert_official(load("auto", tmp_path / "new"))
     assert server.asked == 4 * ["good"]
     assert f"to {tmp_path / 'new' / 'KMNIST' / 'raw'}" in capsys.readouterr().out
@@ -137,7 +151,7 @@ FAULTS = ["refused", "503", "silence", "half, then silence", "cut short", "one b
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_second_mirror_helps_where_the_first_fails(fault, mirror, server, tmp_path):
-    kmnist.MIRRORS[:] = [mirror(fault), mirror("good")]
+    kmnist.MIRRORS.insert(0, mirror(fault))
     assert_official(load("kmnist", tmp_path))
     # the first failed for the first of four files, and was dropped
     assert server.asked.count(fault) <= 1
@@ -166,11 +180,14 @@ def test_own_server_with_the_real_checksums(server, monkeypatch, tmp_path):
     assert [len(data) for data in load("kmnist", tmp_path)] == [60_000, 10_000]
 
 
-def test_rest_of_kmnist_is_downloaded(mirror, server, tmp_path):
+def test_rest_of_kmnist_is_downloaded_and_other_datasets_left_alone(mirror, server, tmp_path):
+    """As PyTorch's own tutorials leave them in `data`."""
+    write_dataset(tmp_path, **OWN).parent.rename(tmp_path / "MNIST")
+    others = contents(tmp_path / "MNIST" / "raw")
     put_official(tmp_path / "KMNIST" / "raw", IMAGES)
-    kmnist.MIRRORS[:] = [mirror("good")]
     assert_official(load("kmnist", tmp_path))
     assert len(server.asked) == 3
+    assert contents(tmp_path / "MNIST" / "raw") == others
 
 
 def test_files_put_there_by_hand(mirror, tmp_path):
@@ -201,14 +218,11 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("name", "content", "told"), DAMAGED)
-def test_damaged_file(name, content, told, mirror, server, tmp_path, call_main):
+def test_damaged_file(name, content, told, tmp_path, assert_refused):
     raw = write_dataset(tmp_path, **OWN)
     (raw / name).with_suffix("").unlink(missing_ok=True)
     (raw / name).write_bytes(content)
-    kmnist.MIRRORS[:] = [mirror("good")]
-    assert_one_line(call_main("train.py", "-d", tmp_path), 1, raw / name, told)
-    assert (raw / name).read_bytes() == content
-    assert server.asked == []
+    assert_refused(tmp_path, raw / name, told)
 
 
 IMAGES_32, (OWN_IMAGES, OWN_LABELS) = np.zeros((12, 32, 32), np.uint8), OWN["train"]
@@ -222,14 +236,10 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_own_files_that_do_not_fit(name, mirror, server, tmp_path, call_main):
+def test_own_files_that_do_not_fit(name, tmp_path, assert_refused):
     images, labels, told = UNFIT[name]
     raw = write_dataset(tmp_path, train=(images, labels), t10k=OWN["t10k"])
-    kmnist.MIRRORS[:] = [mirror("good")]
-    run = call_main("train.py", "-d", tmp_path)
-    assert_one_line(run, 1, raw, IMAGES, LABELS, told, "(N, 28, 28)", "0 to 9")
-    assert "remove" not in run.stderr
-    assert server.asked == []
+    assert_refused(tmp_path, raw, IMAGES, LABELS, told, "(N, 28, 28)", "from 0 to 9")
 
 
 # where files may be that are not where they should be, and what is taken for --data from there
@@ -246,59 +256,37 @@ MISPLACED = [
 
 
 @pytest.mark.parametrize(("name", "root"), MISPLACED)
-def test_files_in_a_wrong_place(name, root, mirror, server, tmp_path, call_main):
+def test_files_in_a_wrong_place(name, root, tmp_path, assert_refused):
     """KMNIST's own, too: they are not overlooked."""
     path, root = tmp_path / name, tmp_path / root
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(PACKED[f"{IMAGES}.gz"])
-    before = sorted(tmp_path.rglob("*"))
-    kmnist.MIRRORS[:] = [mirror("good")]
-    run = call_main("train.py", "-d", root)
-    assert_one_line(run, 1, path.name, *(root / "KMNIST" / "raw" / name for name in SHA256))
-    assert sorted(tmp_path.rglob("*")) == before
-    assert server.asked == []
+    assert_refused(root, path.name, *(root / "KMNIST" / "raw" / name for name in SHA256))
 
 
-def test_folders_of_other_datasets_are_left_alone(mirror, tmp_path):
-    """As PyTorch's own tutorials leave them in `data`."""
-    write_dataset(tmp_path, **OWN).parent.rename(tmp_path / "MNIST")
-    before = contents(tmp_path / "MNIST" / "raw")
-    kmnist.MIRRORS[:] = [mirror("good")]
-    assert_official(load("kmnist", tmp_path))
-    assert contents(tmp_path / "MNIST" / "raw") == before
-
-
-def test_own_files_are_never_mixed_with_kmnists(mirror, server, trained, tmp_path, call_main):
-    kmnist.MIRRORS[:] = [mirror("good")]
-    predict = ["predict.py", "-m", trained.model, "--no-display"]
+def test_own_files_are_never_mixed_with_kmnists(trained, tmp_path, assert_refused):
     raw = put_official(write_dataset(tmp_path / "one", train=OWN["train"]), "train", "t10k")
-    run = call_main("train.py", "-d", tmp_path / "one")
-    assert_one_line(run, 1, f"{raw / IMAGES} and {raw / IMAGES}.gz differ")
+    assert_refused(tmp_path / "one", f"{raw / IMAGES} and {raw / IMAGES}.gz differ")
 
-    raw = put_official(write_dataset(tmp_path / "two", train=OWN["train"]), "t10k")
-    for command in (["train.py"], predict):
-        run = call_main(*command, "-d", tmp_path / "two")
-        assert_one_line(run, 1, raw / IMAGES, "is not KMNIST's", raw / "t10k-images-idx3-ubyte.gz")
-
-    # predict.py needs the test set only, and downloads none beside own images
-    raw = write_dataset(tmp_path / "three", train=OWN["train"])
-    for command in (["train.py"], predict):
-        run = call_main(*command, "-d", tmp_path / "three")
-        assert_one_line(run, 1, IMAGES, raw / "t10k-images-idx3-ubyte")
-    assert server.asked == []
+    two = put_official(write_dataset(tmp_path / "two", train=OWN["train"]), "t10k")
+    three = write_dataset(tmp_path / "three", train=OWN["train"])
+    # predict.py needs the test set only, and takes or downloads none beside own images
+    for script in (["train.py"], ["predict.py", "-m", trained.model]):
+        told = two / IMAGES, "is not KMNIST's", two / "t10k-images-idx3-ubyte.gz"
+        assert_refused(tmp_path / "two", *told, script=script)
+        assert_refused(tmp_path / "three", three / "t10k-images-idx3-ubyte", script=script)
 
 
-@pytest.mark.parametrize("values", ["0 and 1", "black on white"])
-def test_images_that_cannot_be_meant_are_trained_on_with_a_warning(values, data, paths, call_main):
+@pytest.mark.parametrize("said", ["no pixel is above 1, but", "the images are mostly light"])
+def test_images_that_cannot_be_meant_are_trained_on_with_a_warning(said, data, paths, call_main):
     images, labels = read_dataset(data, "train")
-    images = images // 128 if values == "0 and 1" else 255 - images
+    images = images // 128 if "1" in said else 255 - images
     root = paths[3].parent
     write_dataset(root, train=(images, labels), t10k=(images[:50], labels[:50]))
     run = call_main("train.py", *paths, "-d", root, "-e", 1)
     assert run.returncode == 0
     (line,) = run.stderr.splitlines()
-    said = "no pixel is above 1, but pixels from 0 to 255" if "1" in values else "mostly light"
-    assert line.startswith(f"[WARNING] {root}: ") and said in line
+    assert line.startswith(f"[WARNING] {root}: {said}")
 
 
 def test_averages_count_only_classes_that_occur(data, paths, call_main):
@@ -340,7 +328,6 @@ def test_killed_in_the_middle_of_a_download(mirror, tmp_path):
     process.join()
     assert process.exitcode == -signal.SIGKILL
 
-    kmnist.MIRRORS[:] = [mirror("good")]
     assert_official(load("kmnist", tmp_path))
 
 

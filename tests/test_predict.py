@@ -1,4 +1,5 @@
 from modules import viewer
+from modules.classifier import load_network
 
 import re
 from collections import Counter
@@ -127,6 +128,10 @@ def test_names_that_opencv_cannot_draw_appear_as_numbers():
     card = viewer.annotate(np.zeros((28, 28), np.uint8), "", ["the longest name of a class 98.4%"])
     assert (card[410:, -10:] == viewer.BACKGROUND).all()
     assert (card[410:, -60:-14] != viewer.BACKGROUND).any()
+
+
+def test_network_is_in_evaluation_mode(trained):
+    assert not load_network(trained.model)[0].training
 
 
 def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
