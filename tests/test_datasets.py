@@ -370,6 +370,7 @@ def test_synthetic_hiragana():
     images, labels = draw_images(1500, seed=0)
     assert (images.shape, images.dtype) == ((1500, 28, 28), torch.uint8)
     assert labels.bincount().tolist() == [150] * 10
+    assert labels[:10].tolist() != list(range(10)), "in random order"
     assert len({image.numpy().tobytes() for image in images}) == 1500
     # ink on paper: most of an image is dark, and all of them have light strokes
     assert images.median() < 40

@@ -43,9 +43,13 @@ def test_stopped_and_resumed_equals_one_go_bit_for_bit(paths, monkeypatch, call_
     in_one_go = contents(out)
 
     shutil.rmtree(out)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        # stopped when the first epoch is saved, but not plotted or printed
-        patch.setattr(train, "save_plot", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        # when the first epoch is saved, but not plotted or printed
+        patch.setattr(train, "save_plot", stop)
         assert call_main(*command).returncode == 130
     run = call_main("train.py", *paths, "--resume")
     assert (run.returncode, run.stderr) == (0, "")

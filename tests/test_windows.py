@@ -8,7 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, Script, assert_one_line, environment, run_script, without_screen
+from conftest import ROOT, Script, assert_one_line, environment, run_script
 from pyvirtualdisplay import Display as VirtualDisplay
 
 Xlib = pytest.importorskip("Xlib", reason="these windows need Linux")
@@ -222,8 +222,9 @@ def test_no_display_opens_no_window(screen, trained):
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@without_screen
-@pytest.mark.parametrize("flags", [[], ["--no-display"]])
-def test_draw_without_a_screen(flags, trained):
-    run = run_script("predict.py", "-m", trained.model, "--draw", *flags)
+@pytest.mark.parametrize(("flags", "has_screen"), [([], False), (["--no-display"], True)])
+def test_draw_without_a_window(flags, has_screen, trained, monkeypatch, call_main):
+    monkeypatch.setattr("modules.viewer.has_screen", lambda: has_screen)
+    monkeypatch.setattr("modules.viewer.draw", lambda *_, **__: None)
+    run = call_main("predict.py", "-m", trained.model, "--draw", *flags)
     assert_one_line(run, 1, "no window", "--image")
