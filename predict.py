@@ -31,12 +31,14 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
         shown = wrong[confidences[wrong].argsort(descending=True)][:num]
     print(f"[INFO] {score}")
 
+    # one more than is shown, if there are more
     annotated, drawable = [], viewer.drawable(test_data.classes)
     for i in shown:
         truth = test_data.classes[labels[i]]
         label, lines = describe(probabilities[i], test_data.classes)
         print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
-        if len(annotated) < viewer.MAX_IMAGES:
+        # one more than are shown, which tells that there are more
+        if len(annotated) <= viewer.MAX_IMAGES:
             image, (_, lines) = images[i].numpy(), describe(probabilities[i], drawable)
             if label == truth:
                 annotated.append(viewer.annotate(image, label, lines, viewer.GREEN))
@@ -67,7 +69,7 @@ def show_pictures(model, classes, paths):
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             num_failed += 1
             continue
-        if len(annotated) < viewer.MAX_IMAGES:
+        if len(annotated) <= viewer.MAX_IMAGES:
             annotated.append(shown)
     return annotated, num_failed
 
@@ -155,8 +157,9 @@ def main():
 
     # present the annotated images: in a montage and, where there is a screen, in a window
     if annotated:
-        if len(annotated) == viewer.MAX_IMAGES:
+        if len(annotated) > viewer.MAX_IMAGES:
             print(f"[INFO] at most {viewer.MAX_IMAGES} images are shown")
+            annotated = annotated[: viewer.MAX_IMAGES]
         viewer.save_montage(args.output, annotated)
         print(f"[INFO] saved {args.output}")
         if not args.no_display:

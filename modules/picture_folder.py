@@ -43,9 +43,7 @@ def read_folder(root, train):
     empty = [name for name, label in listed.items() if train and label not in labels]
     if empty or not images:
         raise UserError(f"no picture in {', '.join(str(folder / name) for name in empty or ['*'])}")
-    title = ", ".join(name if name.isascii() else f"class {i}" for i, name in enumerate(classes))
-    if len(title) > 40:
-        title = f"{len(classes)} classes of {root.resolve().name}"
+    title = f"{len(classes)} classes of pictures"
     return title, classes, torch.tensor(np.array(images)), torch.tensor(labels)
 
 

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,26 +27,25 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_KMNIST = ROOT / "data"
 
 
-def skip_without_kmnist():
-    if not (REAL_KMNIST / "KMNIST" / "raw").is_dir():
-        pytest.skip(f"KMNIST is not in {REAL_KMNIST}: python train.py downloads it")
-
-
 without_screen = pytest.mark.skipif(
     sys.platform != "linux", reason="only on Linux, tests can hide the screen"
 )
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signals")
 
-# importing PyTorch takes seconds: on Linux, where this is safe, scripts are forked from a process
-# that has done it
+# importing PyTorch takes seconds, and so does what an optimizer imports: on Linux, where this is
+# safe, scripts are forked from a process that has done it
 processes = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-processes.set_forkserver_preload(["train", "predict"])
+processes.set_forkserver_preload(["train", "predict", "torch._dynamo"])
 # seconds: a slow machine is no error, and a script that hangs does not stop the tests for ever
 PATIENCE = 180
 # nothing listens there
 DEAD_PROXY = "http://127.0.0.1:9"
-
-
 CLASSES = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
+
+
+def skip_without_kmnist():
+    if not (REAL_KMNIST / "KMNIST" / "raw").is_dir():
+        pytest.skip(f"KMNIST is not in {REAL_KMNIST}: python train.py downloads it")
 
 
 def read_split(data, split):
@@ -69,23 +69,35 @@ def character():
     return picture
 
 
+# environment variables that change what a script does
+UNSET = {
+    "DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND", "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE",
+    "PYTHONUNBUFFERED",
+}  # fmt: skip
+
+
 def environment(**changes):
     """Return a user's environment variables, without a screen and without a network."""
-    env = os.environ | {"http_proxy": DEAD_PROXY, "https_proxy": DEAD_PROXY}
-    env["PYTHONIOENCODING"] = "utf-8"
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "no_proxy", "NO_PROXY", "MPLBACKEND"):
-        env.pop(name, None)
-    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
-        env.pop(name, None)
-    for name in ("QT_LOGGING_RULES", "QT_QPA_PLATFORM", "XDG_SESSION_TYPE", "PYTHONUNBUFFERED"):
-        env.pop(name, None)
-    return env | changes
+    env = {name: value for name, value in os.environ.items() if name not in UNSET}
+    env |= {"http_proxy": DEAD_PROXY, "https_proxy": DEAD_PROXY}
+    # the tests run in folders of their own, where Python would not find the modules
+    return env | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)} | changes
+
+
+running = []
+
+
+def start_process(function, *arguments):
+    """Call a function in a process of its own, which ends with the test at the latest."""
+    process = processes.Process(target=function, args=arguments)
+    process.start()
+    running.append(process)
+    return process
 
 
 class Script:
-    """train.py or predict.py under way in a process of its own."""
-
-    running = []
+    """train.py or predict.py under way in a process of its own, in the test's folder."""
 
     def __init__(self, script, *arguments, stdout=None, stderr=None, **changes):
         self.folder = tempfile.TemporaryDirectory()
@@ -93,10 +105,8 @@ class Script:
         self.stdout.touch()
         self.stderr.touch()
         words = [script, *map(str, arguments)]
-        options = words, stdout or self.stdout, stderr or self.stderr, environment(**changes)
-        self.process = processes.Process(target=_run_here, args=options)
-        self.process.start()
-        Script.running.append(self.process)
+        outputs = stdout or self.stdout, stderr or self.stderr
+        self.process = start_process(_run_here, words, outputs, Path.cwd(), environment(**changes))
 
     def read(self):
         return self.stdout.read_text(encoding="utf-8")
@@ -104,9 +114,11 @@ class Script:
     def wait_for(self, text):
         """Wait until the script has printed a text."""
         deadline = time.monotonic() + PATIENCE
+        is_alive = True
         while text not in self.read():
-            assert self.process.is_alive() and time.monotonic() < deadline
+            assert is_alive and time.monotonic() < deadline
             time.sleep(0.01)
+            is_alive = self.process.is_alive()
 
     def send_signal(self, number):
         os.kill(self.process.pid, number)
@@ -114,25 +126,27 @@ class Script:
     def finish(self):
         """Return the exit status, minus a signal's number where one ended it, and both texts."""
         self.process.join(timeout=PATIENCE)
-        status = self.process.exitcode
-        assert status is not None, "it hangs"
+        assert self.process.exitcode is not None, "it hangs"
         stderr = self.stderr.read_text(encoding="utf-8")
-        return subprocess.CompletedProcess([], status, self.read(), stderr)
+        return subprocess.CompletedProcess([], self.process.exitcode, self.read(), stderr)
 
 
-def _run_here(words, stdout, stderr, env):
-    for number, path in ((1, stdout), (2, stderr)):
+def _run_here(words, outputs, folder, env):
+    for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
     encoding = env["PYTHONIOENCODING"]
     sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding) for number in (1, 2))
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
-    os.chdir(ROOT)
+    sys.__stderr__ = sys.stderr
+    os.chdir(folder)
     # a shell lets programs in the background ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
+    # the project's own modules read the environment when they are imported
+    for name in [name for name in sys.modules if name.partition(".")[0] == "modules"]:
+        del sys.modules[name]
     sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
+    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
 def run_script(script, *arguments, **changes):
@@ -141,10 +155,10 @@ def run_script(script, *arguments, **changes):
 
 
 def run_python(*words, **changes):
-    """Run Python from its first line on, in the project's folder; changes: as run_script()."""
+    """Run Python from its first line on; files: from the project; changes: as run_script()."""
+    words = [ROOT / word if (ROOT / word).is_file() else word for word in map(str, words)]
     return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=ROOT,
+        [sys.executable, *words],
         env=environment(**changes),
         encoding="utf-8",
         capture_output=True,
@@ -168,13 +182,18 @@ def contents(folder):
 
 
 @pytest.fixture(autouse=True)
-def nothing_outside(monkeypatch):
-    """Let no test reach the internet, and no script outlive its test."""
-    monkeypatch.setenv("http_proxy", DEAD_PROXY)
-    monkeypatch.setenv("https_proxy", DEAD_PROXY)
+def nothing_outside(monkeypatch, tmp_path):
+    """Let no test reach the internet or write to the user's folders, and no process outlive it."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    # where a script that forgets its flags finds `data` and writes `output`
+    monkeypatch.chdir(tmp_path)
     yield
-    while Script.running:
-        process = Script.running.pop()
+    socket.setdefaulttimeout(None)
+    while running:
+        process = running.pop()
         process.kill()
         process.join()
 
@@ -215,22 +234,22 @@ def paths(data, tmp_path):
     return ["-d", data, "-m", out / "m.pth", "-p", out / "p.png"]
 
 
+def train_in(folder, *flags):
+    model, plot = folder / "model.pth", folder / "plot.png"
+    run = run_script("train.py", *flags, "-m", model, "-p", plot)
+    assert run.returncode == 0, run.stderr
+    return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
+
+
 @pytest.fixture(scope="session")
 def trained(data, tmp_path_factory):
     """One run of train.py over five epochs: what it printed and what it saved."""
     folder = tmp_path_factory.mktemp("trained") / "made" / "by the run"
-    model, plot = folder / "model.pth", folder / "plot.png"
-    run = run_script("train.py", "-d", data, "-e", 5, "-m", model, "-p", plot)
-    assert run.returncode == 0, run.stderr
-    return SimpleNamespace(run=run, folder=folder, model=model, plot=plot)
+    return train_in(folder, "-d", data, "-e", 5)
 
 
 @pytest.fixture(scope="session")
 def real_trained(tmp_path_factory):
     """One epoch of train.py --augment on KMNIST, where it is."""
     skip_without_kmnist()
-    folder = tmp_path_factory.mktemp("real")
-    model, plot = folder / "model.pth", folder / "plot.png"
-    run = run_script("train.py", "--augment", "-d", REAL_KMNIST, "-e", 1, "-m", model, "-p", plot)
-    assert run.returncode == 0, run.stderr
-    return SimpleNamespace(run=run, model=model)
+    return train_in(tmp_path_factory.mktemp("real"), "-d", REAL_KMNIST, "-e", 1, "--augment")

@@ -2,103 +2,106 @@
 
 from modules import cli
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
-from conftest import ROOT, contents, run_python, run_script
+from conftest import ROOT, Script, character, contents, needs_signals, run_python
 
-# IDLE's and a notebook's output is whatever has a method write()
-PROGRAM = """
-import runpy, sys
+
 class Window:
+    """The output of IDLE and of notebooks: it has a method write(), and little else."""
+
     written = ""
+
     def write(self, text):
-        Window.written += text
-sys.stdout = sys.stderr = {output}
-try:
-    for sys.argv in {commands}:
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit as end:
-            if end.code:
-                raise
-finally:
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    print(Window.written)
-"""
+        self.written += text
 
 
-@pytest.mark.parametrize("output", ["Window()", "None"])
-def test_output_that_is_not_a_terminals(output, data, tmp_path):
-    model, plot, montage = (str(tmp_path / name) for name in ("m.pth", "p.png", "o.png"))
-    commands = [
-        ["train.py", "-d", str(data), "-m", model, "-p", plot, "-e", "1"],
-        ["predict.py", "-m", model, "-o", montage],
-    ]
-    run = run_python("-c", PROGRAM.format(output=output, commands=commands))
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.count("epoch 1/1") == (output != "None")
-    assert run.stdout.count("ground truth label") == (10 if output != "None" else 0)
-    assert contents(tmp_path).keys() == {"m.pth", "o.png", "p.png"}
+@pytest.mark.parametrize("window", [Window(), None])
+def test_output_that_is_not_a_terminals(window, paths, monkeypatch, call_main):
+    monkeypatch.setattr(sys, "stdout", window)
+    monkeypatch.setattr(sys, "stderr", window)
+    folder, model = paths[3].parent, paths[3]
+    assert call_main("train.py", *paths, "-e", 1).returncode == 0
+    flags = ["-m", model, "-o", folder / "o.png", "--no-display"]
+    assert call_main("predict.py", *flags).returncode == 0
+    assert contents(folder).keys() == {"m.pth", "o.png", "p.png"}
+    if window:
+        assert window.written.count("epoch 1/1") == 1
+        assert window.written.count("ground truth label") == 10
 
 
-def test_home_folder_and_backend_of_a_notebook(data, tmp_path):
-    """A shell leaves the ~ in --data=~/folder to the program, and on Windows every ~.
+def test_started_by_a_shell(data, tmp_path):
+    """It leaves the ~ in --data=~/folder to the program, on Windows every ~.
 
     A cell `!python train.py` hands a plotting backend to the script that its Python may not have.
+    Training on KMNIST needs no OpenCV. Threads that wait sleep soon: OpenMP prints the settings
+    that it reads when torch is loaded.
     """
     (tmp_path / "kmnist").symlink_to(data)
+    (tmp_path / "cv2.py").write_text("raise ImportError('training needs no OpenCV')")
+    env = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "OMP_DISPLAY_ENV": "VERBOSE"}
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     flags = ["--data=~/kmnist", "--model=~/m.pth", "--plot=~/p.png", "-e", 1]
-    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
-    backend = "module://matplotlib_inline.backend_inline"
-    run = run_python("train.py", *flags, **home, MPLBACKEND=backend)
-    assert (run.returncode, run.stderr) == (0, "")
-    run = run_script("predict.py", "--model=~/m.pth", "--output=~/o.png", "--no-display", **home)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert {path.name for path in tmp_path.glob("*.p*")} == {"m.pth", "o.png", "p.png"}
-    assert not (ROOT / "~").exists()
+    without_cv2 = os.pathsep.join([str(ROOT), str(tmp_path)])
+    trained = run_python("train.py", *flags, **env, **backend, PYTHONPATH=without_cv2)
+    flags = ["--model=~/m.pth", "--output=~/o.png", "--no-display"]
+    predicted = run_python("predict.py", *flags, **env)
+    for run in (trained, predicted):
+        settings = r"\s*OPENMP DISPLAY ENVIRONMENT BEGIN.*?ENVIRONMENT END\n"
+        errors = re.sub(settings, "", run.stderr, flags=re.DOTALL)
+        assert (run.returncode, errors.strip()) == (0, "")
+        if sys.platform == "linux":
+            assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)) == {"2000"}
+    assert {path.name for path in tmp_path.glob("*.p[nt]*")} == {"m.pth", "o.png", "p.png"}
     # the name of a file, not of a user
     assert cli.path("~nobody-of-this-name.png") == Path("~nobody-of-this-name.png")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have another OpenMP")
-@pytest.mark.parametrize("entry", ["train", "predict"])
-def test_threads_that_wait_sleep_soon(entry):
-    """OpenMP prints the settings that it has read when it was loaded, with torch."""
-    run = run_python("-c", f"import {entry}", OMP_DISPLAY_ENV="VERBOSE")
-    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)) == {"2000"}
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"MPLBACKEND": "agg"}, ["2000", "1", None]),
+        ({"GOMP_SPINCOUNT": "7"}, ["7", "1", None]),
+        ({"KMP_BLOCKTIME": "200"}, ["2000", "200", None]),
+        ({"OMP_WAIT_POLICY": "active"}, [None, None, None]),
+        # %run must not take the notebook's own backend away from it
+        ({"MPLBACKEND": "agg", "notebook": "yes"}, ["2000", "1", "agg"]),
+    ],
+)
+def test_environment_is_the_users_choice(changes, expected):
+    program = "import os, sys\nif 'notebook' in os.environ: sys.modules['ipykernel'] = sys\n"
+    program += "import modules; print([os.environ.get(name) for name in sys.argv[1:]])"
+    run = run_python("-c", program, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MPLBACKEND", **changes)
+    assert run.stdout == f"{expected}\n"
 
 
-def test_how_threads_wait_is_the_users_choice():
-    names = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME"]
-    program = f"import modules, os; print([os.environ.get(name) for name in {names}])"
-    for changes, expected in [
-        ({}, ["2000", "1"]),
-        ({"GOMP_SPINCOUNT": "7"}, ["7", "1"]),
-        ({"KMP_BLOCKTIME": "200"}, ["2000", "200"]),
-        ({"OMP_WAIT_POLICY": "active"}, [None, None]),
-    ]:
-        assert run_python("-c", program, **changes).stdout == f"{expected}\n"
+@needs_signals
+def test_each_line_is_shown_at_once_until_ctrl_c(trained, tmp_path):
+    """As in `python predict.py ... | tee log`: a picture that cannot be read yet holds it up."""
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    cv2.imwrite(str(first), character())
+    os.mkfifo(second)
+    script = Script("predict.py", "-m", trained.model, "-i", first, second)
+    script.wait_for(f"{first}: predicted label: ")
+    script.send_signal(signal.SIGINT)
+    run = script.finish()
+    assert (run.returncode, run.stderr) == (130, "")
+    assert run.stdout.endswith("\n[INFO] stopped\n")
 
 
-def test_backend_of_a_notebook_stays_where_the_notebook_is():
-    """%run must not take the notebook's own backend away from it."""
-    program = "import sys; {}; import modules, os; print(os.environ.get('MPLBACKEND'))"
-    for setup, expected in [("sys.modules['ipykernel'] = sys", "agg"), ("pass", "None")]:
-        run = run_python("-c", program.format(setup), MPLBACKEND="agg")
-        assert run.stdout == f"{expected}\n"
-
-
-def test_each_line_is_in_the_pipe_at_once(paths):
-    """As in `python train.py | tee log`: the first lines are there before the first epoch ends."""
-    program = "import pathlib, subprocess, sys\n"
-    program += "process = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE, text=True)\n"
-    program += "for line in process.stdout:\n"
-    program += "    if 'training LeNet' in line: break\n"
-    program += "print(pathlib.Path(sys.argv[1]).exists())\n"
-    program += "process.kill()\n"
-    # 900 steps, which take seconds
-    words = [paths[3], sys.executable, "train.py", *paths, "-e", 100_000, "-b", 1]
-    assert run_python("-c", program, *words).stdout == "False\n"
+@needs_signals
+def test_reader_of_the_lines_goes_away(paths, tmp_path):
+    """As in `python train.py | head -n 1`."""
+    lines = tmp_path / "lines"
+    os.mkfifo(lines)
+    script = Script("train.py", *paths, "-e", 1000, stdout=lines)
+    with lines.open() as reader:
+        reader.readline()
+    run = script.finish()
+    assert (run.returncode, run.stderr) == (1, "")

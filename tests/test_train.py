@@ -2,13 +2,13 @@
 
 import train
 from modules.augment import warp
-from modules.datasets import load_dataset
 from modules.lenet import LeNet
-from modules.plots import draw_plot
+from modules.plots import draw_plot, save_plot
 
 import os
 import re
 import struct
+import warnings
 from pathlib import Path
 
 import cv2
@@ -16,86 +16,85 @@ import numpy as np
 import pytest
 import torch
 import tutorial
-from conftest import CLASSES, Script, log_probs_of, read_split, run_script
-from torch.nn import NLLLoss
+from conftest import CLASSES, Script, log_probs_of, read_split
+from torch.nn import Conv2d, Linear, LogSoftmax, MaxPool2d, NLLLoss, ReLU
 from torch.nn.functional import nll_loss
-from torch.utils.data import DataLoader, default_convert
+
+
+def pixels(image):
+    return image.numpy().tobytes()
+
+
+def stop(*_):
+    raise KeyboardInterrupt
 
 
 def test_prints_the_story_of_the_run(trained, data):
     out = trained.run.stdout
+    assert f"images from {data / 'KMNIST' / 'raw'}" in out
     assert "[INFO] KMNIST: 900 training, 300 validation, 300 test images" in out
     assert re.findall(r"^\[INFO\] epoch (.*)$", out, re.M) == [f"{n}/5" for n in range(1, 6)]
-    metrics = r"train loss (.*), train accuracy (.*), validation loss (.*), validation accuracy"
-    assert len(re.findall(rf"^\[INFO\] {metrics} \d\.\d{{4}}$", out, re.M)) == 5
-    assert re.search(
-        rf"^\[INFO\] trained in \d+\.\d s: see {trained.model}, {trained.plot}$", out, re.M
-    )
-    assert f"images from {data / 'KMNIST' / 'raw'}" in out
-    # a row of the report for every class, by name
-    assert re.findall(r"^ +([a-z]+) +[\d.]+ +[\d.]+ +[\d.]+ +30$", out, re.M) == CLASSES
+    end = rf"^\[INFO\] trained in \d+\.\d s: see {trained.model}, {trained.plot}$"
+    assert re.search(end, out, re.M)
+    assert {path.name for path in trained.folder.iterdir()} == {"model.pth", "plot.png"}
     assert trained.run.stderr == "", "progress bars belong on a terminal alone"
-
-
-def test_learns_and_reports_the_accuracy_that_its_model_has(trained, data):
+    # a row of the report for every class, by name, and the accuracy that the model has
+    assert re.findall(r"^ +([a-z]+) +[\d.]+ +[\d.]+ +[\d.]+ +30$", out, re.M) == CLASSES
     images, labels = read_split(data, "t10k")
     accuracy = (log_probs_of(trained.model, images).argmax(dim=1) == labels).double().mean().item()
-    reported = re.search(r"^ +accuracy +([\d.]+) +300$", trained.run.stdout, re.M).group(1)
-    assert reported == f"{accuracy:.4f}"
+    assert re.search(r"^ +accuracy +([\d.]+) +300$", out, re.M)[1] == f"{accuracy:.4f}"
     assert accuracy > 0.4, "guessing gives 0.1"
 
 
-def test_history_holds_means_over_images(trained, data):
+def loss_and_accuracy(model, data, chosen):
+    """Return what a saved network has on the chosen training images."""
+    images, labels = (values[chosen] for values in read_split(data, "train"))
+    log_probs = log_probs_of(model, images)
+    accuracy = (log_probs.argmax(dim=1) == labels).double().mean().item()
+    return pytest.approx(nll_loss(log_probs, labels).item(), rel=1e-5), pytest.approx(accuracy)
+
+
+def test_model_file_is_plain_data_with_means_over_images(trained, data):
+    """In which the last batch, which is smaller than the others, counts less."""
     checkpoint = torch.load(trained.model, weights_only=True)
+    assert checkpoint["classes"] == CLASSES
+    assert (checkpoint["dataset"], checkpoint["data"]) == ("kmnist", str(data))
+    assert checkpoint["settings"] == {
+        "batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42, "augment": False, "amp": False,
+        "epochs": 5,
+    }  # fmt: skip
     history = checkpoint["history"]
-    assert set(history) == {"train_loss", "train_acc", "val_loss", "val_acc"}
+    assert history.keys() == {"train_loss", "train_acc", "val_loss", "val_acc"}
     assert all(len(values) == 5 for values in history.values())
     assert history["train_loss"][0] > history["train_loss"][-1]
-
-    # 300 images in batches of 64 leave a last batch of 44: a mean over batches would differ
-    images, labels = read_split(data, "train")
-    generator = torch.Generator().manual_seed(42)
-    validated = torch.randperm(1200, generator=generator)[900:]
-    log_probs = log_probs_of(trained.model, images[validated])
-    loss = nll_loss(log_probs, labels[validated]).item()
-    accuracy = (log_probs.argmax(dim=1) == labels[validated]).double().mean().item()
-    assert history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
-    assert history["val_acc"][-1] == pytest.approx(accuracy, abs=1e-9)
+    validated = torch.randperm(1200, generator=torch.Generator().manual_seed(42))[900:]
+    expected = loss_and_accuracy(trained.model, data, validated)
+    assert (history["val_loss"][-1], history["val_acc"][-1]) == expected
 
 
 def test_training_figures_are_means_over_the_training_images(data, paths, call_main):
     """With steps too small to matter, they are what the network at the start has."""
     run = call_main("train.py", *paths, "-e", 1, "--lr", 1e-12)
     history = torch.load(paths[3])["history"]
-    images, labels = read_split(data, "train")
     trained_on = torch.randperm(1200, generator=torch.Generator().manual_seed(42))[:900]
-    log_probs = log_probs_of(paths[3], images[trained_on])
-    loss = nll_loss(log_probs, labels[trained_on]).item()
-    accuracy = (log_probs.argmax(dim=1) == labels[trained_on]).double().mean().item()
-    # the last batch is of 4 images
-    assert history["train_loss"] == [pytest.approx(loss, rel=1e-6)]
-    assert history["train_acc"] == [pytest.approx(accuracy, abs=1e-9)]
-    printed = re.findall(r"(train|validation) (loss|accuracy) ([\d.]+)", run.stdout)
-    values = [
+    expected = loss_and_accuracy(paths[3], data, trained_on)
+    assert (history["train_loss"][0], history["train_acc"][0]) == expected
+    numbers = re.findall(r"(?:loss|accuracy) ([\d.]+)", run.stdout)
+    assert numbers == [
         f"{history[key][0]:.4f}" for key in ("train_loss", "train_acc", "val_loss", "val_acc")
     ]
-    assert [value for _, _, value in printed] == values
 
 
-@pytest.mark.parametrize("dataset", ["kmnist", "synthetic"])
-def test_seed_chooses_the_initial_weights_and_the_split(dataset, paths, monkeypatch, call_main):
+def test_seed_chooses_the_initial_weights_and_the_split(paths, monkeypatch, call_main):
     first = []
 
-    def fail(model, loader, *_):
+    def look(model, loader, *_):
         first.append((model.conv1.weight.sum().item(), loader.dataset.indices[:9]))
-        raise MemoryError
+        stop()
 
-    monkeypatch.setattr(train, "train_epoch", fail)
-    monkeypatch.setattr(
-        "modules.datasets.draw_synthetic", lambda _: load_dataset("kmnist", paths[1], True)
-    )
+    monkeypatch.setattr(train, "train_epoch", look)
     for seed in (1, 1, 2):
-        call_main("train.py", *paths, "--dataset", dataset, "--seed", seed)
+        call_main("train.py", *paths, "--seed", seed)
     assert first[0] == first[1]
     assert first[0][0] != first[2][0] and first[0][1] != first[2][1]
 
@@ -111,87 +110,43 @@ def test_defaults(monkeypatch):
     }  # fmt: skip
 
 
-def test_curves_and_their_names():
-    values = iter(range(100))
-    history = {
-        f"{part}_{metric}": [next(values) / 100 for _ in range(3)]
-        for part in ("train", "val") for metric in ("loss", "acc")
-    }  # fmt: skip
-    for axes, metric in zip(draw_plot(history, "title").axes, ("loss", "acc")):
+def test_curves_and_their_names(tmp_path):
+    keys = ("train_loss", "train_acc", "val_loss", "val_acc")
+    history = {key: [number / 10, number / 20] for number, key in enumerate(keys)}
+    for axes, metric in zip(draw_plot(history, "").axes, ("loss", "acc")):
         shown = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-        assert shown == {
-            "training": history[f"train_{metric}"], "validation": history[f"val_{metric}"]
-        }  # fmt: skip
+        trained, validated = history[f"train_{metric}"], history[f"val_{metric}"]
+        assert shown == {"training": trained, "validation": validated}
         assert {text.get_text() for text in axes.get_legend().get_texts()} == set(shown)
-
-
-def test_dropout_is_on_in_training_alone(paths, monkeypatch, call_main):
-    modes = []
-
-    class WatchedNet(LeNet):
-        def forward(self, x):
-            modes.append((self.training, torch.is_grad_enabled()))
-            return super().forward(x)
-
-    monkeypatch.setattr(train, "LeNet", WatchedNet)
-    assert call_main("train.py", *paths, "-e", 2).returncode == 0
-    # 15 batches to train on, 5 to validate on, and 5 of test images at the end
-    epoch = [(True, True)] * 15 + [(False, False)] * 5
-    assert modes == 2 * epoch + [(False, False)] * 5
-
-    modes.clear()
-    monkeypatch.setattr("modules.classifier.LeNet", WatchedNet)
-    assert call_main("predict.py", "-m", paths[3], "-o", paths[5], "--no-display").returncode == 0
-    assert set(modes) == {(False, False)}
-
-
-def test_model_file_is_plain_data(trained, data):
-    checkpoint = torch.load(trained.model, weights_only=True)
-    assert (checkpoint["classes"], checkpoint["data"]) == (CLASSES, str(data))
-    assert checkpoint["dataset"] == "kmnist"
-    assert checkpoint["settings"] == {
-        "batch_size": 64, "lr": 1e-3, "val_split": 0.25, "seed": 42, "augment": False, "amp": False,
-        "epochs": 5,
-    }  # fmt: skip
-
-
-def test_saves_nothing_but_model_and_a_plot_with_something_on_it(trained):
-    assert {path.name for path in trained.folder.iterdir()} == {"model.pth", "plot.png"}
-    plot = cv2.imread(str(trained.plot))
-    assert plot.shape[1] > 2 * plot.shape[0], "two charts side by side"
+        assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
+    # names of classes that are no formula, or that the font lacks
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_plot(tmp_path / "plot.png", history, "$\\x$ and ねこ")
+    plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
     for half in np.hsplit(plot, 2):
-        for color in ("#1f77b4", "#ff7f0e"):
-            bgr = [int(color[i : i + 2], 16) for i in (5, 3, 1)]
-            assert (half == bgr).all(axis=2).sum() > 200
+        for blue_green_red in ((180, 119, 31), (14, 127, 255)):
+            assert (half == blue_green_red).all(axis=2).sum() > 200
 
 
-@pytest.mark.parametrize("share", [0.25, 0.1, 1 / 3])
+@pytest.mark.parametrize("share", [0.1, 1 / 3])
 def test_train_validation_and_test_never_share_an_image(share, paths, monkeypatch, call_main):
-    """Every loader that train.py makes is watched while it runs."""
+    """In the loaders that train.py makes."""
     seen = []
 
     class WatchedLoader(train.DataLoader):
         def __init__(self, dataset, *options, **more):
             super().__init__(dataset, *options, **more)
-            seen.append([image.numpy().tobytes() for image, _ in dataset])
+            seen.append([pixels(image) for image, _ in dataset])
 
     monkeypatch.setattr(train, "DataLoader", WatchedLoader)
-    assert call_main("train.py", "-e", 1, "--val-split", share, *paths).returncode == 0
+    monkeypatch.setattr(train, "train_epoch", stop)
+    call_main("train.py", "--val-split", share, *paths)
 
     num_val = round(1200 * share)
     assert [len(images) for images in seen] == [1200 - num_val, num_val, 300]
     assert len(set().union(*seen)) == 1500, "no image twice, and none left out"
-
-
-def test_batches_equal_to_tensor_image_by_image(data):
-    images = load_dataset("kmnist", data, train=False)
-    order = torch.randperm(300).tolist()
-    loader = DataLoader(images, batch_size=64, sampler=order, collate_fn=default_convert)
-    batches, labels = (torch.cat(parts) for parts in zip(*loader))
-    assert torch.equal(batches, torch.stack([images[i][0] for i in order]))
-    assert labels.tolist() == [images[i][1] for i in order]
-    assert (batches.dtype, batches.shape) == (torch.float32, (300, 1, 28, 28))
 
 
 def test_first_losses_are_the_tutorials(data, paths, monkeypatch, tmp_path, call_main):
@@ -206,12 +161,27 @@ def test_first_losses_are_the_tutorials(data, paths, monkeypatch, tmp_path, call
 
     monkeypatch.setattr(train, "NLLLoss", WatchedLoss)
     monkeypatch.setattr(tutorial, "NLLLoss", WatchedLoss)
-    tutorial.run(data, 42, 2, tmp_path)
-    assert call_main("train.py", "-e", 2, *paths).returncode == 0
-    theirs, ours = losses[:30], losses[30:]
-    assert len(ours) == 30
+    tutorial.run(data, 42, 1, tmp_path)
+    assert call_main("train.py", "-e", 1, *paths).returncode == 0
+    assert len(losses) == 30
     # the same sums in another order: what rounding changes grows from step to step
-    assert ours[:8] == pytest.approx(theirs[:8], rel=1e-5)
+    assert losses[15:23] == pytest.approx(losses[:8], rel=1e-5)
+
+
+def test_layers_are_the_tutorials_in_its_order():
+    pool = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
+    expected = {
+        "conv1": Conv2d(3, 20, (5, 5)), "relu1": ReLU(), "maxpool1": pool,
+        "conv2": Conv2d(20, 50, (5, 5)), "relu2": ReLU(), "maxpool2": pool,
+        "fc1": Linear(800, 500), "relu3": ReLU(),
+        "fc2": Linear(500, 49), "logSoftmax": LogSoftmax(dim=1),
+    }  # fmt: skip
+    model = LeNet(numChannels=3, classes=49)
+    assert str(dict(model.named_children())) == str(expected)
+    x = images = torch.rand(7, 3, 28, 28)
+    for name, layer in model.named_children():
+        x = layer(x.reshape(7, 800) if name == "fc1" else x)
+    assert torch.equal(model(images), x)
 
 
 @pytest.fixture
@@ -219,38 +189,29 @@ def watched(monkeypatch, paths, call_main):
     """Run train.py; return what its parts got and gave, in the order of the calls."""
 
     def watch(*flags):
-        seen = {"image": [], "log_probs": [], "loss": [], "lr": []}
+        seen = {"image": [], "log_probs": [], "lr": [], "modes": []}
 
         class WatchedNet(LeNet):
             def forward(self, x):
                 log_probs = super().forward(x)
+                seen["modes"].append((self.training, torch.is_grad_enabled()))
                 if self.training:
-                    seen["image"].append(x)
+                    seen["image"] += x.cpu()
                     seen["log_probs"].append(log_probs.dtype)
-                    seen["format"] = self.conv2.weight.is_contiguous(
-                        memory_format=torch.channels_last
-                    )
                 return log_probs
 
         configure = train.configure_training
 
-        def configure_training(*arguments):
-            loss_fn, optimizer, scheduler = configure(*arguments)
-            seen["loss_fn"], seen["adam"] = loss_fn, optimizer
-            step = optimizer.step
-
-            def watched_step(*args, **kwargs):
-                seen["lr"].append(optimizer.param_groups[0]["lr"])
-                return step(*args, **kwargs)
-
-            optimizer.step = watched_step
-            return loss_fn, optimizer, scheduler
+        def configure_training(model, *rest):
+            parts = loss_fn, adam, _ = configure(model, *rest)
+            seen.update(net=model, loss_fn=loss_fn, adam=adam, group=adam.param_groups[0])
+            adam.register_step_pre_hook(lambda *_: seen["lr"].append(seen["group"]["lr"]))
+            return parts
 
         with monkeypatch.context() as patch:
             patch.setattr(train, "LeNet", WatchedNet)
             patch.setattr(train, "configure_training", configure_training)
             assert call_main("train.py", *paths, "-e", 2, *flags).returncode == 0
-        seen["image"] = torch.cat(seen["image"])
         return seen | torch.load(paths[3], weights_only=True)
 
     return watch
@@ -259,49 +220,49 @@ def watched(monkeypatch, paths, call_main):
 def test_plain_training_is_the_tutorials(watched):
     seen = watched()
     assert isinstance(seen["loss_fn"], NLLLoss)
-    group = seen["adam"].param_groups[0]
     assert isinstance(seen["adam"], torch.optim.Adam)
-    assert (group["weight_decay"], group["fused"], group["betas"]) == (0, True, (0.9, 0.999))
+    assert (seen["group"]["weight_decay"], seen["group"]["betas"]) == (0, (0.9, 0.999))
     assert set(seen["lr"]) == {1e-3}
-    # all in full precision, and in the fast memory format
+    # what makes it fast, all in full precision
+    assert seen["group"]["fused"]
+    assert seen["net"].conv2.weight.is_contiguous(memory_format=torch.channels_last)
     assert set(seen["log_probs"]) == {torch.float32}
-    assert seen["format"]
+    # layers such as dropout are on in training alone: 15 batches to train on, 5 to validate on,
+    # and 5 of test images at the end
+    epoch = [(True, True)] * 15 + [(False, False)] * 5
+    assert seen["modes"] == 2 * epoch + [(False, False)] * 5
 
 
 def test_amp_computes_in_bfloat16_and_keeps_float32(watched):
-    plain, seen = watched(), watched("--amp")
-    assert set(seen["log_probs"]) == {torch.bfloat16} != set(plain["log_probs"])
+    seen = watched("--amp")
+    assert set(seen["log_probs"]) == {torch.bfloat16}
     assert {value.dtype for value in seen["model"].values()} == {torch.float32}
-    assert seen["history"]["val_acc"] == pytest.approx(plain["history"]["val_acc"], abs=0.1)
-
-
-def test_augment_trains_on_warped_images(watched):
-    plain, seen = watched(), watched("--augment")
-    # the same images in the same order but for the warps: none of them is as it was
-    originals = {image.numpy().tobytes() for image in plain["image"]}
-    assert len(originals) == 900
-    assert not originals & {image.numpy().tobytes() for image in seen["image"]}
-    assert seen["image"].mean() == pytest.approx(plain["image"].mean().item(), rel=0.2)
     assert seen["history"]["train_loss"][1] < seen["history"]["train_loss"][0]
 
 
-def test_recipe_of_augment(watched):
+def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data):
     seen = watched("--augment", "--lr", 2e-3)
+    # none of the images is as it was
+    originals, _ = read_split(data, "train")
+    assert not set(map(pixels, originals)) & set(map(pixels, seen["image"]))
+    mean = torch.stack(seen["image"]).mean().item()
+    assert mean == pytest.approx(originals.mean().item(), rel=0.2)
+    assert seen["history"]["train_loss"][1] < seen["history"]["train_loss"][0]
+
     # 30 steps: the learning rate rises to 7 times --lr, then falls to almost nothing
     rates = seen["lr"]
     assert len(rates) == 30
     peak = rates.index(max(rates))
-    assert rates[peak] == pytest.approx(7 * 2e-3, rel=0.2)
     assert 3 <= peak <= 5
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.01 * rates[peak]
-    # in a line
-    steps = np.diff(rates[peak:])
-    assert steps.min() == pytest.approx(steps.max(), rel=1e-3)
+    # in a line: a peak between two steps is on it, too
+    falls = np.diff(rates[peak + 1 :])
+    assert falls.min() == pytest.approx(falls.max(), rel=1e-3)
+    assert rates[peak + 1] - (peak + 1 - 3.5) * falls[0] == pytest.approx(7 * 2e-3, rel=0.01)
 
-    group = seen["adam"].param_groups[0]
-    assert (group["weight_decay"], group["decoupled_weight_decay"]) == (0.1, True)
+    assert seen["group"]["weight_decay"] == 0.1
+    assert seen["group"]["decoupled_weight_decay"]
     # label smoothing: of 0.05, each of ten classes has a tenth
     certain, label = torch.tensor([[0.0] + 9 * [-100.0]]), torch.tensor([0])
     assert seen["loss_fn"](certain, label).item() == pytest.approx(0.05 * 0.9 * 100, rel=1e-3)
@@ -326,22 +287,9 @@ def test_warp_is_affine_and_elastic():
     # no affine map fits: a quarter of the image's side holds one to two of the elastic points
     residual = (targets @ affine - sources).square().mean().sqrt()
     assert 0.01 < residual < 0.04
-
-
-def test_warp_moves_ink_about_but_keeps_it():
-    """A square in the middle stays in the image, of about its size, and lands around the middle."""
-    square = torch.zeros(1000, 1, 28, 28)
-    square[..., 10:18, 10:18] = 1
-    torch.manual_seed(0)
-    warped = warp(square)[:, 0]
-    assert 0 <= warped.min() <= warped.max() <= 1
-    assert len({image.numpy().tobytes() for image in warped}) == 1000
-    ink = warped.sum(dim=(1, 2))
-    assert 45 < ink.median() < 85
-    assert ink.min() > 20
-    rows = (warped.sum(dim=2) * torch.arange(28)).sum(dim=1) / ink
-    assert abs(rows.mean() - 13.5) < 0.3
-    assert 0.5 < rows.std() < 3
+    # black comes in from beyond the edges
+    white = warp(torch.ones(100, 1, 28, 28))
+    assert (white.min(), white.max()) == (0, pytest.approx(1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -370,14 +318,13 @@ def test_shows_progress_on_a_terminal(paths):
     assert "training:" not in run.stdout
 
 
-def test_real_kmnist_images(real_trained, tmp_path):
+def test_real_kmnist_images(real_trained, tmp_path, call_main):
     report = real_trained.run.stdout
     assert "45000 training, 15000 validation, 10000 test images" in report
-    accuracy = re.search(r"^ +accuracy +([\d.]+) +10000$", report, re.M).group(1)
+    accuracy = re.search(r"^ +accuracy +([\d.]+) +10000$", report, re.M)[1]
     # ten epochs of the tutorial end at 95%
     assert 0.9 < float(accuracy) < 0.96
 
     flags = ["-m", real_trained.model, "-o", tmp_path / "o.png", "--no-display", "--mistakes"]
-    run = run_script("predict.py", *flags)
-    assert run.returncode == 0, run.stderr
+    run = call_main("predict.py", *flags)
     assert f"misclassified, accuracy {float(accuracy):.2%}" in run.stdout
