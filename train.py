@@ -211,7 +211,7 @@ def main():
         history["val_loss"].append(val_loss)
         history["val_acc"].append(val_acc)
 
-        # save what predict.py and --resume need, and plot the curves so far
+        # save what predict.py and --resume need; then print, and plot the curves so far
         checkpoint = {
             "model": model.state_dict(),
             "classes": classes,
@@ -225,12 +225,11 @@ def main():
             "random_state": torch.get_rng_state(),
         }
         save_checkpoint(args.model, checkpoint)
-        save_plot(args.plot, history, title=f"LeNet on {train_val_data.title}")
-
         train_text = f"train loss {train_loss:.4f}, train accuracy {train_acc:.4f}"
         val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")
         print(f"[INFO] {train_text}, {val_text}")
+        save_plot(args.plot, history, title=f"LeNet on {train_val_data.title}")
     seconds = perf_counter() - start
     if epochs_left:
         print(f"[INFO] trained in {seconds:.1f} s: see {args.model}, {args.plot}")
