@@ -186,6 +186,7 @@ def main():
 
     # start with random weights, or resume from the checkpoint
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
+    epochs_done = 0
     if resumed:
         load_weights(model, resumed["model"], args.model)
         optimizer.load_state_dict(resumed["optimizer"])
@@ -193,10 +194,11 @@ def main():
         torch.set_rng_state(resumed["random_state"])
         history = resumed["history"]
         epochs_done = len(history["train_loss"])
-        print(f"[INFO] resuming after epoch {epochs_done}/{args.epochs} of {args.model}")
+        print(f"[INFO] resuming {args.model} after epoch {epochs_done}")
 
-    print(f"[INFO] training LeNet on {args.device}...")
-    epochs_left = range(len(history["train_loss"]) + 1, args.epochs + 1)
+    epochs_left = range(epochs_done + 1, args.epochs + 1)
+    if epochs_left:
+        print(f"[INFO] training LeNet on {args.device}...")
     start = perf_counter()
     for epoch in epochs_left:
         train_loss, train_acc = train_epoch(

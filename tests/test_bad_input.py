@@ -52,9 +52,9 @@ def test_auto_goes_on_without_a_gpu_that_does_not_work(monkeypatch, paths, call_
     monkeypatch.setattr(
         "torch.accelerator.current_accelerator", lambda *_, **__: next(answers, None)
     )
-    for flags in ([], ["--resume"]):
+    for flags in (["-e", 1], ["-e", 2, "--resume"]):
         answers = iter([torch.device("cuda")])
-        run = call_main("train.py", *paths, *flags, "-e", 1)
+        run = call_main("train.py", *paths, *flags)
         assert "training LeNet on cpu" in run.stdout
         (line,) = run.stderr.splitlines()
         assert line.startswith("[WARNING] using the CPU, because cuda does not work here")
