@@ -59,7 +59,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
 def evaluate(model, loader, device):
     """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels, a list."""
     model.eval()
-    total_loss, num_correct, predictions = 0, 0, []
+    total_loss, num_correct, all_predicted = 0, 0, []
 
     # turn off gradient tracking: nothing is learned here
     with torch.inference_mode():
@@ -69,9 +69,10 @@ def evaluate(model, loader, device):
             predicted = log_probs.argmax(dim=1)
             total_loss += nll_loss(log_probs, labels, reduction="sum")
             num_correct += (predicted == labels).sum()
-            predictions.append(predicted)
+            all_predicted.append(predicted)
 
-    num_images, predictions = len(loader.dataset), torch.cat(predictions).tolist()
+    num_images = len(loader.dataset)
+    predictions = torch.cat(all_predicted).tolist()
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
@@ -123,7 +124,9 @@ def parse_arguments():
     args = parser.parse_args()
     if args.plot.resolve() == args.model.resolve():
         parser.error("--plot is the same file as --model")
-    return resume_arguments(parser, args.model, args.device) if args.resume else (args, None)
+    if args.resume:
+        return resume_arguments(parser, args.model, args.device)
+    return args, None
 
 
 def resume_arguments(parser, path, device):
@@ -244,8 +247,11 @@ def main():
     truths = test_data.labels.tolist()
     # a row for each class that occurs, so that averages count no other
     occurring = sorted({*truths, *predictions})
-    names = {"labels": occurring, "target_names": [classes[label] for label in occurring]}
-    print(classification_report(truths, predictions, **names, digits=4, zero_division=0))
+    names = [classes[label] for label in occurring]
+    report = classification_report(
+        truths, predictions, labels=occurring, target_names=names, digits=4, zero_division=0
+    )
+    print(report)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def in_terminal():
 
 
 def progress_bar(loader, description):
-    """Return the loader, or a list; in a terminal, a loop over it shows a progress bar."""
+    """Wrap a loader or a list: in a terminal, looping over it shows a progress bar."""
     return tqdm(loader, description, leave=False, disable=not in_terminal())
 
 

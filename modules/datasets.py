@@ -37,7 +37,7 @@ class ImageDataset(Dataset):
     __getitems__ = __getitem__
 
     def checksum(self):
-        """Return a text that is another one for other labels or images."""
+        """Return a hash of the labels and images: --resume refuses other data."""
         checksum = hashlib.sha256(self.labels.numpy())
         # the pixels of synthetic Hiragana can differ slightly from one processor to another
         if self.name != "synthetic":

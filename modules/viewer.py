@@ -133,7 +133,7 @@ def wait_for_key(title, picture):
 
 
 def show(images):
-    """Show one annotated image after the other."""
+    """Show the annotated images one by one."""
     print("[INFO] press any key in the window for the next prediction, q or Esc to quit...")
     open_window("Prediction")
     for image in images:
