@@ -24,26 +24,26 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
     wrong = (predicted != labels).nonzero().flatten()
 
     score = f"{len(wrong)} of {len(images)} test images misclassified"
-    shown = range(len(images))
+    selected = range(len(images))
     if mistakes:
         score += f", accuracy {1 - len(wrong) / len(images):.2%}"
         # the most confident first
-        shown = wrong[confidences[wrong].argsort(descending=True)][:num]
+        selected = wrong[confidences[wrong].argsort(descending=True)][:num]
     print(f"[INFO] {score}")
 
-    # one more than is shown, if there are more
-    annotated, drawable = [], viewer.drawable(test_data.classes)
-    for i in shown:
+    annotated, names = [], viewer.drawable(test_data.classes)
+    for i in selected:
         truth = test_data.classes[labels[i]]
         label, lines = describe(probabilities[i], test_data.classes)
         print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
         # one more than are shown, which tells that there are more
         if len(annotated) <= viewer.MAX_IMAGES:
-            image, (_, lines) = images[i].numpy(), describe(probabilities[i], drawable)
+            image = images[i].numpy()
+            _, lines = describe(probabilities[i], names)
             if label == truth:
                 annotated.append(viewer.annotate(image, label, lines, viewer.GREEN))
             else:
-                lines = [lines[0], f"true: {drawable[labels[i]]}"]
+                lines = [lines[0], f"true: {names[labels[i]]}"]
                 annotated.append(viewer.annotate(image, label, lines, viewer.RED, truth))
     return annotated
 
@@ -53,10 +53,13 @@ def show_picture(model, classes, picture, title=None):
     image, box = find_character(picture)
     probabilities = predict(model, image[None])[0]
     label, lines = describe(probabilities, classes)
-    print(f"[INFO] {f'{title}: ' if title else ''}predicted label: {' '.join(lines)}")
+    prefix = f"{title}: " if title else ""
+    print(f"[INFO] {prefix}predicted label: {' '.join(lines)}")
     _, lines = describe(probabilities, viewer.drawable(classes))
-    shown = {"picture": picture, "box": box} if title else {}
-    return viewer.annotate(image, label, lines, **shown)
+    # a drawing is on the canvas already
+    if not title:
+        return viewer.annotate(image, label, lines)
+    return viewer.annotate(image, label, lines, picture=picture, box=box)
 
 
 def show_pictures(model, classes, paths):
@@ -64,13 +67,13 @@ def show_pictures(model, classes, paths):
     annotated, num_failed = [], 0
     for path in paths:
         try:
-            shown = show_picture(model, classes, read_picture(path), title=path)
+            image = show_picture(model, classes, read_picture(path), title=path)
         except UserError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             num_failed += 1
             continue
         if len(annotated) <= viewer.MAX_IMAGES:
-            annotated.append(shown)
+            annotated.append(image)
     return annotated, num_failed
 
 
@@ -111,6 +114,8 @@ def parse_arguments():
     args = parser.parse_args()
     if args.output.resolve() == args.model.resolve():
         parser.error("--output is the same file as --model")
+    if args.draw and args.no_display:
+        parser.error("--draw opens a window: leave --no-display out")
     return args
 
 
@@ -139,8 +144,8 @@ def main():
     classes = checkpoint["classes"]
 
     if args.draw:
-        if args.no_display or not viewer.has_screen():
-            raise UserError(f"--no-display, or {viewer.NO_WINDOW}: use --image instead of --draw")
+        if not viewer.has_screen():
+            raise UserError(f"{viewer.NO_WINDOW}: use --image instead of --draw")
         draw(model, classes, folder=args.output.parent / "drawings")
         return
 
@@ -167,7 +172,8 @@ def main():
                 viewer.show(annotated)
             else:
                 print(f"[INFO] {viewer.NO_WINDOW}: open {args.output} instead")
-    sys.exit(1 if num_failed else 0)
+    if num_failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -222,9 +222,8 @@ def test_no_display_opens_no_window(screen, trained):
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("flags", "has_screen"), [([], False), (["--no-display"], True)])
-def test_draw_without_a_window(flags, has_screen, trained, monkeypatch, call_main):
-    monkeypatch.setattr("modules.viewer.has_screen", lambda: has_screen)
-    monkeypatch.setattr("modules.viewer.draw", lambda *_, **__: None)
-    run = call_main("predict.py", "-m", trained.model, "--draw", *flags)
-    assert_one_line(run, 1, "no window", "--image")
+def test_draw_without_a_window(trained, monkeypatch, call_main):
+    monkeypatch.setattr("modules.viewer.has_screen", lambda: False)
+    run = call_main("predict.py", "-m", trained.model, "--draw")
+    assert_one_line(run, 1, "[ERROR] no window", "--image")
+    assert_one_line(call_main("predict.py", "--draw", "--no-display"), 2, "--no-display")
