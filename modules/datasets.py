@@ -2,7 +2,7 @@
 
 from modules.classifier import to_input
 from modules.errors import UserError, warn
-from modules.kmnist import CLASSES, DownloadError, find_kmnist, read_unpacked
+from modules.kmnist import CLASSES, DownloadError, find_kmnist
 
 import gzip
 import hashlib
@@ -125,7 +125,10 @@ def read_idx(path):
     big-endian integers of 32 bits, and then the values. Raises UserError.
     """
     try:
-        content = read_unpacked(path)
+        content = path.read_bytes()
+        # what a gzipped file starts with
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
         if content[:2] == b"\0\0" and content[2] in IDX_TYPES:
             raise UserError(f"{path} holds values of type {IDX_TYPES[content[2]]}: expected uint8")
         if content[:3] != b"\0\0\x08":

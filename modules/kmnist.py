@@ -3,7 +3,6 @@
 from modules.cli import in_terminal
 from modules.errors import UserError
 
-import gzip
 import hashlib
 import socket
 from contextlib import suppress
@@ -61,13 +60,6 @@ def find_file(folder, name):
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def read_unpacked(path):
-    """Return the bytes in a file, which may be gzipped."""
-    content = path.read_bytes()
-    # what a gzipped file starts with
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-
-
 def is_official(path):
     """Return whether a file with the name of one of KMNIST's, gzipped or not, is that file."""
     name = path.name[:-3] if path.suffix == ".gz" else path.name
@@ -77,18 +69,13 @@ def is_official(path):
 
 
 def refuse_mix(folder):
-    """Raise UserError if just some of the files are KMNIST's, or two of one name differ."""
+    """Raise UserError if just some of the files are KMNIST's, or one of yours is there twice."""
     official, others = [], []
     for name in SHA256:
-        plain, packed = folder / name, folder / f"{name}.gz"
-        if plain.is_file() and packed.is_file():
-            both_official = is_official(plain) and is_official(packed)
-            if not both_official and plain.read_bytes() != read_unpacked(packed):
-                raise UserError(
-                    f"{plain} and {packed} differ: remove one, or choose another --data"
-                )
-        path = find_file(folder, name)
-        if path:
+        both = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if len(both) == 2 and not all(is_official(path) for path in both):
+            raise UserError(f"found {both[0]} and {both[1]}: remove the wrong one")
+        for path in both[:1]:
             (official if is_official(path) else others).append(path)
     if official and others:
         raise UserError(

@@ -269,7 +269,9 @@ def test_files_in_a_wrong_place(name, root, tmp_path, assert_refused):
 
 def test_own_files_are_never_mixed_with_kmnists(trained, tmp_path, assert_refused):
     raw = put_official(write_dataset(tmp_path / "one", train=OWN["train"]), "train", "t10k")
-    assert_refused(tmp_path / "one", f"{raw / IMAGES} and {raw / IMAGES}.gz differ")
+    for content in (PACKED[f"{IMAGES}.gz"], PACKED[f"{IMAGES}.gz"][:-9], b""):
+        (raw / f"{IMAGES}.gz").write_bytes(content)
+        assert_refused(tmp_path / "one", f"found {raw / IMAGES} and {raw / IMAGES}.gz: remove")
 
     two = put_official(write_dataset(tmp_path / "two", train=OWN["train"]), "t10k")
     three = write_dataset(tmp_path / "three", train=OWN["train"])
