@@ -124,8 +124,6 @@ def load_test_data(args, checkpoint):
     name, root = checkpoint["dataset"], Path(checkpoint["data"])
     if args.data:
         name, root = "pictures" if has_pictures(args.data) else "kmnist", args.data
-    elif not checkpoint["data"]:
-        raise UserError(f"{args.model} does not say what it was trained on: add --data")
     if name != "synthetic":
         require_folder(root)
     test_data = load_dataset(name, root, train=False)

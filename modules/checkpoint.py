@@ -1,7 +1,6 @@
 """model.pth: written whole, and loaded as plain data. train.py shows what it holds."""
 
 from modules.errors import UserError
-from modules.kmnist import CLASSES
 
 import errno
 import os
@@ -63,8 +62,8 @@ def replace(source, target):
 def load_checkpoint(path):
     """Return the dict that train.py saved at `path`, its tensors on the CPU.
 
-    A file that is only a state dict also loads, but cannot be resumed. Raises UserError if the file
-    is missing, damaged or something else, OSError if it cannot be read.
+    If the file holds just a state dict, so does the dict, as "model". Raises UserError if the file is
+    missing, damaged or something else, OSError if it cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -80,7 +79,7 @@ def load_checkpoint(path):
         # weights_only: load plain data, and never run code that the file holds
         checkpoint = torch.load(content, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
-            return {"model": checkpoint, "classes": CLASSES, "dataset": "kmnist", "data": ""}
+            return {"model": checkpoint}
         for key, kind in ("classes", list), ("model", dict), ("dataset", str), ("data", str):
             if not isinstance(checkpoint[key], kind):
                 raise TypeError(key)
@@ -93,7 +92,7 @@ def load_weights(model, state_dict, path):
     """Load the parameters of the checkpoint at `path`; UserError if they are another network's."""
     try:
         model.load_state_dict(state_dict)
-    except (RuntimeError, TypeError) as error:
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise another_file(path) from error
 
 

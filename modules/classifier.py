@@ -1,6 +1,7 @@
 """From pixels to an answer: the input of the network, the network, and what its output means."""
 
 from modules.checkpoint import load_checkpoint, load_weights
+from modules.kmnist import CLASSES
 from modules.lenet import LeNet
 
 import torch
@@ -19,7 +20,9 @@ def load_network(path, device="cpu"):
 
     Raises UserError if the file is missing, damaged or of another network.
     """
-    checkpoint = load_checkpoint(path)
+    # what a file that is just a state dict does not say
+    defaults = {"classes": CLASSES, "dataset": "auto", "data": "data"}
+    checkpoint = defaults | load_checkpoint(path)
     model = LeNet(numChannels=1, classes=len(checkpoint["classes"]))
     load_weights(model, checkpoint["model"], path)
     return model.to(device).eval(), checkpoint

@@ -141,6 +141,7 @@ WRONG_MODELS = {
     "another network": lambda good: saved(torch.nn.Linear(3, 4).state_dict()),
     "a LeNet for colour": lambda good: saved(LeNet(numChannels=3, classes=10).state_dict()),
     "a list": lambda good: saved([1, 2, 3]),
+    "names that are numbers": lambda good: saved({0: torch.zeros(3)}),
 }
 
 

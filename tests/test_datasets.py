@@ -361,6 +361,11 @@ def test_offline_auto_trains_on_synthetic_hiragana(tmp_path, monkeypatch, call_m
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.count("ground truth label") == 10
     assert asked == [(60_000, 0), (10_000, 1), (10_000, 1)]
+    # for just a state dict, it looks for a dataset as train.py does
+    torch.save(torch.load(flags[1])["model"], "try.pth")
+    run = call_main(*predict, "-m", "try.pth")
+    assert run.stdout.count("ground truth label") == 10
+    assert run.stderr.startswith("[WARNING] using synthetic Hiragana instead")
 
     # but --data holds where it is given
     raw = write_dataset(tmp_path / "own", **OWN)

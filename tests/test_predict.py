@@ -76,8 +76,6 @@ def test_every_test_image_once_with_what_the_model_says_of_it(flags, trained, da
     assert "[INFO] at most 200 images are shown\n" in run.stdout
     assert cv2.imread(str(flags[-1])).shape[:2] == (253 * 40, 210 * 5)
 
-    assert_one_line(call_main("predict.py", *flags, "-m", model), 1, model, "add --data")
-
 
 def test_seed_chooses_the_images(flags, call_main):
     first, again, other = (
