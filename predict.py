@@ -123,9 +123,11 @@ def load_test_data(args, checkpoint):
     """Return the test images in --data, or those of the dataset that the model was trained on."""
     name, root = checkpoint["dataset"], Path(checkpoint["data"])
     if args.data:
-        name, root = "pictures" if has_pictures(args.data) else "kmnist", args.data
-    if name != "synthetic":
-        require_folder(root)
+        root = args.data
+        # a folder may hold both
+        is_kmnist = name != "pictures" and (root / "KMNIST").is_dir()
+        name = "pictures" if has_pictures(root) and not is_kmnist else "kmnist"
+    require_folder(name, root)
     test_data = load_dataset(name, root, train=False)
     if test_data.classes != checkpoint["classes"]:
         raise UserError(

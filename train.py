@@ -150,8 +150,7 @@ def resume_arguments(parser, path, device):
         if getattr(args, name) != value and (name != "epochs" or args.augment):
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"--resume keeps {name} at {value}: leave {flag} or --resume out")
-    if dataset != "synthetic":
-        require_folder(args.data)
+    require_folder(dataset, args.data)
     return args, checkpoint
 
 

@@ -144,7 +144,8 @@ def read_idx(path):
         ) from error
 
 
-def require_folder(root):
-    """Raise UserError if a folder is gone: KMNIST must not take the place of what it held."""
-    if not root.is_dir():
-        raise UserError(f"there is no dataset folder {root}: say where it is now with --data")
+def require_folder(name, root):
+    """Raise UserError if a dataset is gone: KMNIST must not be downloaded in its place."""
+    folder = root / "KMNIST" / "raw" if name == "kmnist" else root
+    if name in ("kmnist", "pictures") and not folder.is_dir():
+        raise UserError(f"there is no dataset folder {folder}: choose another --data")

@@ -127,14 +127,16 @@ def test_resuming_with_the_same_settings_named(epochs, resumable, call_main):
     assert "trained in" not in run.stdout
 
 
-def test_resuming_where_the_data_has_moved(data, paths, tmp_path, call_main):
+@pytest.mark.parametrize("moved", ["one", "one/KMNIST"])
+def test_resuming_where_the_data_has_moved(moved, data, paths, tmp_path, call_main):
     """Other data, as in the default folder, never takes the place of that which is gone."""
     shutil.copytree(data, "one")
     shutil.copytree(data, "data")
     resume = ["train.py", "--resume", *paths[2:], "-e", 2]
     predict = ["predict.py", *paths[2:4], "--no-display"]
     assert call_main("train.py", *paths[2:], "-d", "one", "-e", 1).returncode == 0
-    Path("one").rename("two")
+    Path("two").mkdir()
+    Path(moved).rename(Path("two", *Path(moved).parts[1:]))
     before = contents(tmp_path / "out")
     for command in (resume, predict):
         told = "there is no dataset folder", tmp_path / "one", "--data"
