@@ -72,10 +72,12 @@ def refuse_mix(folder):
     """Raise UserError if just some of the files are KMNIST's, or one of yours is there twice."""
     official, others = [], []
     for name in SHA256:
-        both = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        if len(both) == 2 and not all(is_official(path) for path in both):
-            raise UserError(f"found {both[0]} and {both[1]}: remove the wrong one")
-        for path in both[:1]:
+        plain, packed = folder / name, folder / f"{name}.gz"
+        has_both = plain.is_file() and packed.is_file()
+        if has_both and not (is_official(plain) and is_official(packed)):
+            raise UserError(f"found {plain} and {packed}: remove the wrong one")
+        path = find_file(folder, name)
+        if path:
             (official if is_official(path) else others).append(path)
     if official and others:
         raise UserError(
