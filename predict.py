@@ -40,11 +40,13 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
         if len(annotated) <= viewer.MAX_IMAGES:
             image = images[i].numpy()
             _, lines = describe(probabilities[i], names)
+            modern = viewer.modern(label, test_data.classes)
             if label == truth:
-                annotated.append(viewer.annotate(image, label, lines, viewer.GREEN))
+                annotated.append(viewer.annotate(image, modern, lines, viewer.GREEN))
             else:
                 lines = [lines[0], f"true: {names[labels[i]]}"]
-                annotated.append(viewer.annotate(image, label, lines, viewer.RED, truth))
+                true_modern = viewer.modern(truth, test_data.classes)
+                annotated.append(viewer.annotate(image, modern, lines, viewer.RED, true_modern))
     return annotated
 
 
@@ -56,10 +58,11 @@ def show_picture(model, classes, picture, title=None):
     prefix = f"{title}: " if title else ""
     print(f"[INFO] {prefix}predicted label: {' '.join(lines)}")
     _, lines = describe(probabilities, viewer.drawable(classes))
+    modern = viewer.modern(label, classes)
     # a drawing is on the canvas already
     if not title:
-        return viewer.annotate(image, label, lines)
-    return viewer.annotate(image, label, lines, picture=picture, box=box)
+        return viewer.annotate(image, modern, lines)
+    return viewer.annotate(image, modern, lines, picture=picture, box=box)
 
 
 def show_pictures(model, classes, paths):

@@ -33,6 +33,11 @@ def drawable(classes):
     return [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
 
 
+def modern(name, classes):
+    """Return the name of a class if it is KMNIST's: a class "o" of yours may be a Latin letter."""
+    return name if classes == list(STROKES) else None
+
+
 def annotate(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
     """Return the image enlarged; below it, the modern character of `label` and two lines of text.
 
