@@ -97,7 +97,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     show = parser.add_mutually_exclusive_group()
     # fmt: off
-    parser.add_argument("-m", "--model", type=cli.path, default="output/model.pth",
+    parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
                         help="checkpoint file (default: %(default)s)")
     parser.add_argument("-d", "--data", type=cli.path,
                         help="dataset folder (default: the one that the model was trained on)")

@@ -98,7 +98,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     # fmt: off
-    parser.add_argument("-m", "--model", type=cli.path, default="output/model.pth",
+    parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
                         help="checkpoint file")
     parser.add_argument("-p", "--plot", type=cli.png_path, default="output/plot.png",
                         help="plot of loss and accuracy")

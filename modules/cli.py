@@ -37,10 +37,17 @@ def path(text):
     return Path(os.path.expanduser(text))
 
 
-def png_path(text):
-    if not text.lower().endswith(".png"):
-        raise argparse.ArgumentTypeError(f"{text} does not end in .png")
+def file_path(text):
+    if path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: give the path of a file")
     return path(text)
+
+
+def png_path(text):
+    # a file called just .png has no suffix
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text} is no file name with .png at the end")
+    return file_path(text)
 
 
 DEVICES = "cpu, cuda, cuda:1 or 1, mps; auto: the accelerator if there is one, else the CPU"

@@ -17,7 +17,8 @@ WRONG_FLAGS = [
     "train.py --lr 0", "train.py --val-split 1", "train.py --val-split 0", "train.py --seed -1",
     "train.py --device banana", "train.py --device meta", "train.py --plot plot.doc",
     "train.py --dataset mnist", "predict.py --device cuda:99", "predict.py --num 0",
-    "predict.py --output montage", "predict.py --seed -1",
+    "predict.py --output montage", "predict.py --seed -1", "predict.py --output .png",
+    "train.py --plot a/.png", "train.py --model /",
 ]  # fmt: skip
 
 
@@ -65,13 +66,12 @@ def test_no_image_left_to_train_or_to_validate_on(share, call_main, paths):
     assert_one_line(call_main("train.py", *paths, "--val-split", share), 1, "--val-split")
 
 
-@pytest.mark.parametrize("command", ["train.py -e 1 -m", "train.py -e 1 -p", "predict.py -o"])
-def test_output_that_is_a_folder(command, data, trained, tmp_path, call_main):
+@pytest.mark.parametrize("command", ["train.py -m", "train.py -p", "predict.py -m", "predict.py -o"])
+def test_file_that_is_a_folder(command, tmp_path, call_main):
+    """Which is found out before anything is loaded."""
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    script, *flags = command.split()
-    model = ["-m", trained.model] if script == "predict.py" else []
-    assert_one_line(call_main(script, "-d", data, *model, *flags, folder), 1, folder)
+    assert_one_line(call_main(*command.split(), folder), 2, folder, "is a folder")
 
 
 def test_what_is_not_there(data, paths, tmp_path, call_main):
