@@ -8,6 +8,7 @@ from modules.preprocess import find_character, find_pictures, read_picture
 
 import argparse
 import sys
+from os.path import realpath
 from pathlib import Path
 
 import torch
@@ -115,7 +116,7 @@ def parse_arguments():
                         help="random seed that chooses the test images (default: %(default)s)")
     # fmt: on
     args = parser.parse_args()
-    if args.output.resolve() == args.model.resolve():
+    if realpath(args.output) == realpath(args.model):
         parser.error("--output is the same file as --model")
     if args.draw and args.no_display:
         parser.error("--draw opens a window: leave --no-display out")
@@ -156,7 +157,7 @@ def main():
     num_failed = 0
     if args.image:
         paths = find_pictures(args.image)
-        if args.output.resolve() in [path.resolve() for path in paths]:
+        if realpath(args.output) in [realpath(path) for path in paths]:
             raise UserError(f"{args.output} is one of your pictures: choose another --output")
         annotated, num_failed = show_pictures(model, classes, paths)
     else:

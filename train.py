@@ -10,6 +10,7 @@ from modules.plots import save_plot
 
 import argparse
 import math
+from os.path import realpath
 from pathlib import Path
 from time import perf_counter
 
@@ -122,7 +123,7 @@ def parse_arguments():
     parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
     # fmt: on
     args = parser.parse_args()
-    if args.plot.resolve() == args.model.resolve():
+    if realpath(args.plot) == realpath(args.model):
         parser.error("--plot is the same file as --model")
     if args.resume:
         return resume_arguments(parser, args.model, args.device)
@@ -220,7 +221,7 @@ def main():
             "model": model.state_dict(),
             "classes": classes,
             "dataset": train_val_data.name,
-            "data": str(args.data.resolve()),
+            "data": realpath(args.data),
             "checksum": checksum,
             "settings": {name: getattr(args, name) for name in SETTINGS},
             "history": history,

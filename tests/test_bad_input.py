@@ -74,6 +74,13 @@ def test_file_that_is_a_folder(command, tmp_path, call_main):
     assert_one_line(call_main(*command.split(), folder), 2, folder, "is a folder")
 
 
+def test_symbolic_links_in_a_circle(trained, tmp_path, call_main):
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    for flags in (["-m", loop], ["-m", trained.model, "-i", loop]):
+        assert_one_line(call_main("predict.py", *flags), 1, loop)
+
+
 def test_what_is_not_there(data, paths, tmp_path, call_main):
     """A model that is not trained yet, and a file in the place of the folder of the data."""
     assert_one_line(call_main("predict.py", "-d", data), 1, Path("output/model.pth"), "train.py")
