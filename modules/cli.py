@@ -114,6 +114,10 @@ def run(main, stopped="stopped"):
         sys.exit("[ERROR] out of memory: try a smaller --batch-size, or --device cpu")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")
+    except ModuleNotFoundError as error:
+        # training on KMNIST does without some packages
+        reason = f"{error.name} is missing"
+        sys.exit(f"[ERROR] {reason}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
         if not error.filename:
             sys.exit(f"[ERROR] {error}")

@@ -58,16 +58,16 @@ def load_dataset(name, root, train):
         from modules.picture_folder import read_folder
 
         dataset = ImageDataset("pictures", *read_folder(root, train))
-    elif name == "synthetic":
-        return draw_synthetic(train)
-    else:
+    elif name != "synthetic":
         try:
             dataset = ImageDataset("kmnist", "KMNIST", CLASSES, *read_kmnist(root, train))
         except DownloadError as error:
             if name == "kmnist":
                 raise
             warn(f"using synthetic Hiragana instead: {error}")
-            return draw_synthetic(train)
+            name = "synthetic"
+    if name == "synthetic":
+        return draw_synthetic(train)
     if train:
         check_pixels(dataset, root)
     return dataset

@@ -4,6 +4,7 @@ from modules import cli
 from modules.lenet import LeNet
 
 import argparse
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -107,6 +108,14 @@ def test_out_of_memory(error, monkeypatch, paths, call_main):
     else:
         with pytest.raises(RuntimeError, match="illegal access"):
             call_main("train.py", *paths)
+
+
+def test_package_that_is_missing(monkeypatch, paths, call_main):
+    """Which training on KMNIST does without."""
+    monkeypatch.delitem(sys.modules, "modules.synthetic")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    run = call_main("train.py", *paths, "--dataset", "synthetic")
+    assert_one_line(run, 1, "cv2", "pip install -r requirements.txt")
 
 
 class Code:
