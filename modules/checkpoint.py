@@ -62,8 +62,8 @@ def replace(source, target):
 def load_checkpoint(path):
     """Return the dict that train.py saved at `path`, its tensors on the CPU.
 
-    If the file holds just a state dict, so does the dict, as "model". Raises UserError if the file is
-    missing, damaged or something else, OSError if it cannot be read.
+    A file that is just a state dict gives a dict with nothing else, as "model". Raises UserError if
+    the file is missing, damaged or something else, OSError if it cannot be read.
     """
     path = Path(path)
     if not path.exists():

@@ -46,7 +46,7 @@ def file_path(text):
 def png_path(text):
     # a file called just .png has no suffix
     if Path(text).suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"{text} is no file name with .png at the end")
+        raise argparse.ArgumentTypeError(f"{text} is not the name of a .png file")
     return file_path(text)
 
 

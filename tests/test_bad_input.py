@@ -67,7 +67,7 @@ def test_no_image_left_to_train_or_to_validate_on(share, call_main, paths):
     assert_one_line(call_main("train.py", *paths, "--val-split", share), 1, "--val-split")
 
 
-@pytest.mark.parametrize("command", ["train.py -m", "train.py -p", "predict.py -m", "predict.py -o"])
+@pytest.mark.parametrize("command", ["train.py -m", "train.py -p", "predict.py -o"])
 def test_file_that_is_a_folder(command, tmp_path, call_main):
     """Which is found out before anything is loaded."""
     folder = tmp_path / "folder.png"

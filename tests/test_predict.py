@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, assert_one_line, log_probs_of, read_split, run_script, without_screen
+from conftest import CLASSES, log_probs_of, read_split, run_script, without_screen
 from idx import write_dataset
 
 LABEL_LINE = (
@@ -100,11 +100,14 @@ def test_mistakes_most_confident_first(trained, flags, call_main):
 
 
 def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
-    """The prediction and, in the second line, the true class or the second best."""
+    """The prediction and, in the second line, the true class or the second best.
+
+    Beside each class, its modern character.
+    """
     written, annotate = [], viewer.annotate
 
     def watched(image, label, lines, *rest, **more):
-        written.append(lines)
+        written.append([label, *lines, *rest[1:]])
         return annotate(image, label, lines, *rest, **more)
 
     monkeypatch.setattr(viewer, "annotate", watched)
@@ -113,10 +116,11 @@ def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
     expected = []
     for truth, said in found:
         first, *second = said.split(" or ")
-        second = [f"or {text}" for text in second]
-        expected.append([first, *(second if first.split()[0] == truth else [f"true: {truth}"])])
+        label, second = first.split()[0], [f"or {text}" for text in second]
+        second = second if label == truth else [f"true: {truth}", truth]
+        expected.append([label, first, *second])
     assert written == expected
-    assert {len(lines) for lines in written} == {1, 2}
+    assert {len(texts) for texts in written} == {2, 3, 4}
     assert "at most" not in run.stdout
 
 
