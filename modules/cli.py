@@ -69,7 +69,9 @@ def device(name):
         return ones.device
     # each kind of device raises its own errors
     except Exception as error:
-        reason = f"{name} does not work here ({str(error).partition(chr(10))[0]})"
+        # the first sentence: some go on with a list of what PyTorch was built for
+        cause = str(error).partition("\n")[0].partition(". ")[0]
+        reason = f"{name} does not work here ({cause})"
         if not is_auto:
             raise argparse.ArgumentTypeError(f"{reason}: try --device cpu") from error
         warn(f"using the CPU, because {reason}")

@@ -35,10 +35,12 @@ def test_picture_that_would_replace_the_model(command, tmp_path, call_main):
     assert_one_line(run, 2, "the same file as --model")
 
 
-@pytest.mark.parametrize(("said", "meant"), [("gpu", "cuda"), ("7", "cuda:7")])
-def test_other_names_of_a_gpu(said, meant, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "meant", "end"), [("gpu", "cuda", "\nand more"), ("7", "cuda:7", ". And more")]
+)
+def test_other_names_of_a_gpu(said, meant, end, monkeypatch):
     def ones(_, device):
-        raise RuntimeError(f"no {device} here\nand more")
+        raise RuntimeError(f"no {device} here{end}")
 
     monkeypatch.setattr("torch.ones", ones)
     expected = rf"{meant} does not work here \(no {meant} here\): try --device cpu"
