@@ -113,7 +113,7 @@ def run(main, stopped="stopped"):
         texts = ["out of memory", "DefaultCPUAllocator"]
         if isinstance(error, RuntimeError) and not any(text in str(error) for text in texts):
             raise
-        sys.exit("[ERROR] out of memory: try a smaller --batch-size, or --device cpu")
+        sys.exit("[ERROR] out of memory: try --device cpu, or to train, a smaller --batch-size")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")
     except ModuleNotFoundError as error:

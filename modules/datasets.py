@@ -93,7 +93,7 @@ def check_pixels(dataset, root):
     elif mean > 127:
         warn(
             f"{root}: the images are mostly light (mean {mean:.0f} of 255), but white ink on black "
-            "is expected; predict.py --image turns your pictures into that"
+            "is expected"
         )
 
 

@@ -4,6 +4,7 @@ from modules.cli import progress_bar
 from modules.errors import UserError, warn
 from modules.preprocess import SIDE, SUFFIXES, read_picture, to_kmnist
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def is_listed(path):
 def read_image(path):
     """Return a picture as (28, 28) uint8: as it is if it has that size, else like KMNIST's."""
     # the short way for gray pictures: MNIST as files has 60,000 of them
-    with suppress(Exception), Image.open(path) as file:
-        if (file.size, file.mode) == ((SIDE, SIDE), "L"):
-            return np.array(file)
+    with suppress(Exception), warnings.catch_warnings():
+        # of more than 89 megapixels: read_picture() refuses twice as much
+        warnings.simplefilter("ignore")
+        with Image.open(path) as file:
+            if (file.size, file.mode) == ((SIDE, SIDE), "L"):
+                return np.array(file)
     picture = read_picture(path)
     return np.array(picture.convert("L")) if picture.size == (SIDE, SIDE) else to_kmnist(picture)
