@@ -216,7 +216,7 @@ def main():
         history["val_loss"].append(val_loss)
         history["val_acc"].append(val_acc)
 
-        # save what predict.py and --resume need; then print, and plot the curves so far
+        # save what predict.py and --resume need
         checkpoint = {
             "model": model.state_dict(),
             "classes": classes,
@@ -230,6 +230,8 @@ def main():
             "random_state": torch.get_rng_state(),
         }
         save_checkpoint(args.model, checkpoint)
+
+        # print at once that this epoch is saved, in case of Ctrl-C; then plot the curves so far
         train_text = f"train loss {train_loss:.4f}, train accuracy {train_acc:.4f}"
         val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")

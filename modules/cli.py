@@ -113,13 +113,12 @@ def run(main, stopped="stopped"):
         texts = ["out of memory", "DefaultCPUAllocator"]
         if isinstance(error, RuntimeError) and not any(text in str(error) for text in texts):
             raise
-        sys.exit("[ERROR] out of memory: try --device cpu, or to train, a smaller --batch-size")
+        sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")
     except ModuleNotFoundError as error:
-        # training on KMNIST does without some packages
-        reason = f"{error.name} is missing"
-        sys.exit(f"[ERROR] {reason}: pip install -r requirements.txt in the activated environment")
+        # of a package that not every training needs, such as OpenCV
+        sys.exit(f"[ERROR] {error}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
         if not error.filename:
             sys.exit(f"[ERROR] {error}")
