@@ -31,7 +31,7 @@ def test_wrong_flag(command, call_main):
 
 @pytest.mark.parametrize("command", ["train.py -p", "predict.py -o"])
 def test_picture_that_would_replace_the_model(command, tmp_path, call_main):
-    run = call_main(*command.split(), tmp_path / "m.png", "-m", tmp_path / "m.png")
+    run = call_main(*command.split(), tmp_path / "m.png", "-m", Path("..", tmp_path.name, "m.png"))
     assert_one_line(run, 2, "the same file as --model")
 
 
