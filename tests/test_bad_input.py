@@ -77,6 +77,13 @@ def test_file_that_is_a_folder(command, tmp_path, call_main):
     assert_one_line(call_main(*command.split(), folder), 2, folder, "is a folder")
 
 
+def test_montage_that_would_replace_a_picture(trained, tmp_path, call_main):
+    Path("a.png").touch()
+    flags = ["-i", "a.png", "-o", tmp_path / "a.png"]
+    run = call_main("predict.py", "-m", trained.model, *flags)
+    assert_one_line(run, 1, tmp_path / "a.png", "one of your pictures")
+
+
 def test_symbolic_links_in_a_circle(trained, tmp_path, call_main):
     loop = tmp_path / "loop.png"
     loop.symlink_to(loop)

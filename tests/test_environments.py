@@ -77,8 +77,9 @@ def test_started_by_a_shell(data, tmp_path):
 def test_environment_is_the_users_choice(changes, expected):
     program = "import os, sys\nif 'notebook' in os.environ: sys.modules['ipykernel'] = sys\n"
     program += "import modules; print([os.environ.get(name) for name in sys.argv[1:]])"
-    run = run_python("-c", program, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MPLBACKEND", **changes)
-    assert run.stdout == f"{expected}\n"
+    names = "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MPLBACKEND", "QT_LOGGING_RULES"
+    run = run_python("-c", program, *names, QT_LOGGING_RULES="own", **changes)
+    assert run.stdout == f"{[*expected, 'own']}\n"
 
 
 @needs_signals
