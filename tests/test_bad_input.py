@@ -71,7 +71,6 @@ def test_no_image_left_to_train_or_to_validate_on(share, call_main, paths):
 
 @pytest.mark.parametrize("command", ["train.py -m", "train.py -p", "predict.py -o"])
 def test_file_that_is_a_folder(command, tmp_path, call_main):
-    """Which is found out before anything is loaded."""
     folder = tmp_path / "folder.png"
     folder.mkdir()
     assert_one_line(call_main(*command.split(), folder), 2, folder, "is a folder")
@@ -79,8 +78,7 @@ def test_file_that_is_a_folder(command, tmp_path, call_main):
 
 def test_montage_that_would_replace_a_picture(trained, tmp_path, call_main):
     Path("a.png").touch()
-    flags = ["-i", "a.png", "-o", tmp_path / "a.png"]
-    run = call_main("predict.py", "-m", trained.model, *flags)
+    run = call_main("predict.py", "-m", trained.model, "-i", "a.png", "-o", tmp_path / "a.png")
     assert_one_line(run, 1, tmp_path / "a.png", "one of your pictures")
 
 
@@ -120,7 +118,6 @@ def test_out_of_memory(error, monkeypatch, paths, call_main):
 
 
 def test_package_that_is_missing(monkeypatch, paths, call_main):
-    """Which training on KMNIST does without."""
     monkeypatch.delitem(sys.modules, "modules.synthetic")
     monkeypatch.setitem(sys.modules, "cv2", None)
     run = call_main("train.py", *paths, "--dataset", "synthetic")

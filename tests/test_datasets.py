@@ -1,7 +1,7 @@
 """KMNIST arrives whole or not at all, whatever a server, a disk or a kill does to it."""
 
 from modules import datasets, kmnist
-from modules.synthetic import STROKES, draw_images
+from modules.synthetic import STROKES, draw_character, draw_images
 
 import gzip
 import hashlib
@@ -391,3 +391,6 @@ def test_synthetic_hiragana():
     assert torch.equal(images, draw_images(1500, seed=0)[0]), "a seed gives the same images"
     assert torch.equal(torch.get_rng_state(), before), "and changes no other random numbers"
     assert list(STROKES) == kmnist.CLASSES
+    canvas = np.zeros((28, 28), np.uint8)
+    draw_character(canvas, "tsu", x=0, y=0, size=28, color=255, width=1)
+    assert canvas.any(axis=0).sum() > canvas.any(axis=1).sum(), "wider than high"

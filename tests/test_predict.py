@@ -100,10 +100,7 @@ def test_mistakes_most_confident_first(trained, flags, call_main):
 
 
 def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
-    """The prediction and, in the second line, the true class or the second best.
-
-    Beside each class, its modern character.
-    """
+    """The prediction and, in the second line, the true class or the second best."""
     written, annotate = [], viewer.annotate
 
     def watched(image, label, lines, *rest, **more):

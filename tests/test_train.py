@@ -118,6 +118,7 @@ def test_curves_and_their_names(tmp_path):
         assert shown == {"training": trained, "validation": validated}
         assert {text.get_text() for text in axes.get_legend().get_texts()} == set(shown)
         assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
+    assert axes.yaxis.get_major_formatter()(0.5).startswith("50"), "in percent"
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
     plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
