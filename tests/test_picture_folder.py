@@ -39,6 +39,7 @@ def test_train_resume_and_predict(pictures, tmp_path, monkeypatch, call_main):
     broken = root / "train" / "o" / "broken.png"
     broken.write_bytes(b"hello")
     (root / "train" / ".cache").mkdir()
+    (root / "KMNIST").mkdir()
     (root / "train" / "o" / "._00.png").write_bytes(b"what a Mac leaves")
     model = ["-m", tmp_path / "m.pth"]
     training = ["train.py", *model, "-p", tmp_path / "p.png"]
@@ -56,7 +57,7 @@ def test_train_resume_and_predict(pictures, tmp_path, monkeypatch, call_main):
     # the class "o" is not the Hiragana
     monkeypatch.setattr("modules.viewer.draw_character", pytest.fail)
     predict = ["predict.py", *model, "-o", tmp_path / "o.png", "--no-display"]
-    run = call_main(*predict, "-n", 12)
+    run = call_main(*predict, "-n", 12, "-d", root)
     assert (run.returncode, run.stderr) == (0, "")
     truths = re.findall(r"ground truth label: (.*), predicted", run.stdout)
     assert sorted(truths) == sorted(4 * list(NAMES))
