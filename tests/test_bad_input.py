@@ -29,7 +29,7 @@ def test_wrong_flag(command, call_main):
     assert_one_line(call_main(script, flag, value), 2, flag, value)
 
 
-@pytest.mark.parametrize("command", ["train.py -p", "predict.py -o"])
+@pytest.mark.parametrize("command", ["train.py --dataset kmnist -p", "predict.py -o"])
 def test_picture_that_would_replace_the_model(command, tmp_path, call_main):
     run = call_main(*command.split(), tmp_path / "m.png", "-m", Path("..", tmp_path.name, "m.png"))
     assert_one_line(run, 2, "the same file as --model")
