@@ -13,11 +13,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 # pixels: the side of an image, the width of KMNIST's strokes, the longest side to search for ink
-SIDE, STROKE, LONGEST = 28, 2, 400
-# the least difference between ink and paper, of 255
-CONTRAST = 20
-# the largest part of a shape's outline that may lie on the edge of the picture
-ALONG_EDGE = 1 / 6
+SIDE, STROKE, LONGEST = 28, 2, 256
+# 150 levels of brightness are one unit of log(value + OFFSET), which keeps the grain of what is
+# nearly black small; the least difference between ink and paper is CONTRAST levels
+LEVELS, OFFSET, CONTRAST = 150, 64, 10
+# a shape is compact if its squared outline is less than this times its area: 16 for a square
+COMPACT = 22
+# two polarities, or two characters, are too much alike if one has this part of the other's weight
+DOUBT, RIVAL = 0.8, 0.3
+# how many shapes are looked at, and the least weight of one, as a part of the heaviest one's
+MOST, SPECK = 30, 0.04
 # kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
 OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
 SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
@@ -129,48 +134,169 @@ def find_character(picture):
 
     picture: a Pillow image, dark on light or light on dark, in even or uneven light. Returns
     (28, 28) uint8, white on black, and the box (left, top, right, bottom) in the picture's pixels.
-    Raises UserError if there is no character in it.
+    Raises UserError if there is no character in it, or more than one.
     """
-    gray = picture.convert("L")
-    gray.thumbnail((LONGEST, LONGEST))
-    gray = np.array(gray)
-    # an image of KMNIST's size, which needs nothing but white ink
-    if gray.shape == (SIDE, SIDE) and np.ptp(gray) > CONTRAST:
-        return gray if gray.mean() < 128 else 255 - gray, (0, 0, *picture.size)
+    # an image of KMNIST's size needs nothing but white ink
+    if picture.size == (SIDE, SIDE):
+        gray = np.array(picture.convert("L"))
+        if np.ptp(gray) > 20:
+            return gray if gray.mean() < 128 else 255 - gray, (0, 0, SIDE, SIDE)
 
-    # whether ink is dark or light: what differs more often from a wide median
-    half = min(gray.shape) // 3
-    mirrored = cv2.copyMakeBorder(gray, half, half, half, half, cv2.BORDER_REFLECT)
-    paper = cv2.medianBlur(mirrored, 2 * half + 1)[half:, half:][: len(gray), : len(gray[0])]
-    difference = cv2.GaussianBlur(gray - paper.astype(np.float32), (0, 0), 1)
-    is_dark = (difference < -CONTRAST).sum() > (difference > CONTRAST).sum()
+    # look at the whole picture, then closer: only at the character and what is around it
+    _, box = look_at(picture)
+    margin = side(box) / 2 + 1
+    region = np.clip(box + [-margin, -margin, margin, margin], 0, picture.size * 2).astype(int)
+    mask, box = look_at(picture.crop(region.tolist()))
+    box = (box + np.tile(region[:2], 2)).round().astype(int)
 
-    # ink is what is narrower than a pen of a third of the picture: the black-hat or the top-hat
-    pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min(gray.shape) // 3 + 1,) * 2)
-    hat = cv2.MORPH_BLACKHAT if is_dark else cv2.MORPH_TOPHAT
-    ink = cv2.morphologyEx(cv2.GaussianBlur(gray, (0, 0), 1), hat, pen)
-    if ink.max() <= CONTRAST:
-        raise UserError("nothing stands out from its background")
-    _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
-
-    # leave out specks, and what runs along an edge, such as a shadow: a stroke only ends there
-    count, shapes, stats, _ = cv2.connectedComponentsWithStats(mask)
-    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    outline = mask > cv2.erode(framed, np.ones((3, 3), np.uint8))[1:-1, 1:-1]
-    edge = np.pad(np.zeros_like(mask[1:-1, 1:-1], bool), 1, constant_values=True)
-    outlines, on_edge = (np.bincount(shapes[where], minlength=count) for where in (outline, edge))
-    area = stats[:, cv2.CC_STAT_AREA] * (np.arange(count) > 0)
-    inner = area * (on_edge <= ALONG_EDGE * outlines)
-    area = inner if inner.any() else area
-    mask = 255 * np.isin(shapes, np.flatnonzero(area > 0.03 * area.max())).astype(np.uint8)
-
-    # thicken thin strokes, which would fade at 28×28; a stroke is four times as wide as the mean
-    # distance of its pixels from its edge
-    x, y, width, height = cv2.boundingRect(mask)
-    stroke = 4 * cv2.distanceTransform(mask, cv2.DIST_L2, 5)[mask > 0].mean()
-    missing = max(0, round(STROKE / SIDE * max(width, height) - stroke))
+    # thicken thin strokes, which would fade at 28×28
+    missing = max(0, round(STROKE / SIDE * max(mask.shape) - stroke_width(mask)))
     pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (missing + 1, missing + 1))
-    character = Image.fromarray(cv2.dilate(mask, pen)[y : y + height, x : x + width])
-    scale = max(picture.size) / max(gray.shape)
-    box = tuple(round(scale * edge) for edge in (x, y, x + width, y + height))
-    return np.array(ImageOps.pad(character, (SIDE, SIDE))), box
+    image = ImageOps.pad(Image.fromarray(255 * cv2.dilate(mask, pen)), (SIDE, SIDE))
+    return np.array(image), tuple(box.tolist())
+
+
+def look_at(picture):
+    """Return the mask of the character in a picture, of 0 and 1, and its box: (4,) float.
+
+    Raises UserError if there is no character in it, or more than one.
+    """
+    brightness = log_brightness(picture)
+    # ink may be dark or light: what is in between looks less like writing
+    found = [find_written(values) for values in (brightness, 255 - brightness)]
+    weights = [weight for _, weight, _ in found]
+    mask, weight, rival = found[int(np.argmax(weights))]
+    if weight == 0:
+        raise UserError("nothing stands out from its background")
+    if min(weights) > DOUBT * weight:
+        raise UserError("both what is dark and what is light could be ink")
+    if rival > RIVAL:
+        raise UserError("there is more than one character")
+    left, top, right, bottom = box = box_around(mask)
+    return mask[top:bottom, left:right], box * max(picture.size) / LONGEST
+
+
+def box_around(mask):
+    """Return the box (left, top, right, bottom) of what is not 0 in a mask: (4,) int."""
+    left, top, width, height = cv2.boundingRect(mask)
+    return np.array([left, top, left + width, top + height])
+
+
+def side(box):
+    """Return the longer side of a box."""
+    return np.max(box[2:] - box[:2])
+
+
+def log_brightness(picture):
+    """Return the logarithm of a picture's brightness, (height, width) uint8, at most LONGEST each.
+
+    In logarithms, ink is as much darker than its paper in the light as in the shade. Brightness is
+    measured along the colors that differ most nearby, so red ink on green paper is seen as well.
+    """
+    size = [max(1, round(side * LONGEST / max(picture.size))) for side in picture.size]
+    small = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
+    logs = np.log(cv2.GaussianBlur(np.float32(small), (0, 0), 1) + OFFSET)
+    differences = (logs - cv2.blur(logs, (LONGEST // 4,) * 2)).reshape(-1, 3)
+    # the eigenvector of the largest eigenvalue: the first principal component
+    axis = np.linalg.eigh(differences.T @ differences)[1][:, -1]
+    brightness = logs @ (axis / np.abs(axis).sum() * np.sign(axis[np.abs(axis).argmax()]))
+    return (LEVELS * (brightness - brightness.min())).clip(0, 255).astype(np.uint8)
+
+
+def find_written(brightness):
+    """Return the mask of the dark shapes that look like one character, and two weights.
+
+    The mask is (height, width) uint8, of 0 and 1. The first weight is the character's, 0 if there
+    is none; the second is that of the heaviest other shape, as a fraction of the first.
+    """
+    shapes, weights = find_shapes(depth_of_ink(brightness))
+    written = [weight * looks_written(shape) for shape, weight in zip(shapes, weights)]
+    if not any(written):
+        return np.zeros_like(brightness), 0, 0
+    main = int(np.argmax(written))
+    character, total, rival = shapes[main], written[main], 0
+    boxes = [box_around(shape) for shape in shapes]
+    left, top, right, bottom = boxes[main]
+
+    # a crop that the character fills shows nothing else; in a larger picture, what the edge cuts
+    # off is a neighbor. Specks and large compact shapes, such as a frame or a seal, are no strokes
+    height, width = brightness.shape
+    is_crop = min(left, top, width - right, height - bottom) <= side(boxes[main]) / 4
+    others = [k for k in range(len(shapes)) if k != main and weights[k] > SPECK * weights[main]]
+    others = [k for k in others if is_crop or not is_on_edge(shapes[k])]
+    dot = (2 * stroke_width(character)) ** 2
+    others = [k for k in others if written[k] > 0.1 * weights[k] or shapes[k].sum() < dot]
+
+    # link one shape after another to the character, the nearest first
+    while others:
+        box = box_around(character)
+        gaps = [np.max([boxes[k][:2] - box[2:], box[:2] - boxes[k][2:]]) for k in others]
+        gap, k = min(gaps), others.pop(int(np.argmin(gaps)))
+        # a large stroke may be farther away than a dot, and strokes of one pen are about equally
+        # wide, unlike those of a smaller character or of a seal
+        thin, thick = sorted((stroke_width(shapes[k]), stroke_width(character)))
+        reach = (thin / thick) ** 2 * (0.3 * side(box) + side(boxes[k]))
+        # a second character as large as the first doubles the size
+        is_single = side(box_around(character | shapes[k])) < 2 * side(box)
+        if is_crop or (gap < reach and is_single):
+            character, total = character | shapes[k], total + written[k]
+        else:
+            rival = max(rival, written[k])
+    # ink leaves most of its box empty
+    empty = 1 - character[character.any(axis=1)][:, character.any(axis=0)].mean()
+    return character, total * empty**2, rival / total
+
+
+def find_shapes(depth):
+    """Return the heaviest shapes of ink, a list of (height, width) uint8, and their weights.
+
+    What weighs is contrast, and a long outline with a steep slope: a flash has a gentle one.
+    """
+    # the edge of a stroke is where it is half as dark, not where the logarithm of that is half
+    darkness = np.uint8(255 * (1 - np.exp(depth / -LEVELS)))
+    _, mask = cv2.threshold(darkness, 0, 1, cv2.THRESH_OTSU)
+    mask[depth <= CONTRAST] = 0
+    _, shapes = cv2.connectedComponents(mask)
+    slope = cv2.morphologyEx(depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    sums = [np.bincount(shapes.ravel(), values.ravel())[1:] for values in (mask, depth, slope)]
+    area, ink, outline = sums
+    weights = ink / area * outline
+    heaviest = np.argsort(-weights)[:MOST]
+    return [np.uint8(shapes == k + 1) for k in heaviest], weights[heaviest]
+
+
+def looks_written(shape):
+    """Return 1, or less for a shape as compact as a sheet, a hole or a ring, or on the edge."""
+    outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    is_compact = cv2.arcLength(outlines[0], True) ** 2 < COMPACT * cv2.contourArea(outlines[0])
+    return (0.03 if is_compact else 1) * (0.3 if is_on_edge(shape) else 1)
+
+
+def is_on_edge(shape):
+    """Return whether a shape reaches the edge of the picture."""
+    return shape[1:-1, 1:-1].sum() < shape.sum()
+
+
+def depth_of_ink(ground):
+    """Return how much darker each pixel is than the brighter paper that surrounds it: uint8.
+
+    It is the depth of the lakes where brightness is the height of the ground, and water runs off
+    at the edge of the picture: a desk around the paper, a shadow and a dark corner are dry.
+    """
+    water, before = np.full_like(ground, 255), None
+    # along an edge, what is narrower than half the picture is a stroke that ends there: a dam
+    dam = np.ones((1, min(ground.shape) // 2 + 1), np.uint8)
+    for values, level in ((ground, water), (ground.T, water.T)):
+        level[[0, -1]] = cv2.morphologyEx(values[[0, -1]], cv2.MORPH_CLOSE, dam)
+
+    # start with everything under water, and let it sink until nothing changes
+    while not np.array_equal(water, before):
+        before = water
+        for _ in range(16):
+            water = np.maximum(cv2.erode(water, np.ones((3, 3), np.uint8)), ground)
+    return water - ground
+
+
+def stroke_width(mask):
+    """Return the mean width of strokes: four times the mean distance of pixels from the edge."""
+    return 4 * cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 5)[1:-1, 1:-1][mask > 0].mean()

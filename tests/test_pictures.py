@@ -1,7 +1,7 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
 from modules import viewer
-from modules.preprocess import find_character, find_pictures, read_picture
+from modules.preprocess import find_character, find_pictures, read_picture, to_kmnist
 from modules.synthetic import draw_character
 
 import re
@@ -103,8 +103,8 @@ def test_crops_without_a_margin_are_read_as_well_as_kmnist(real_trained, look_at
             {f"{i:03}.png": png(crop) for i, crop in enumerate(crops)}, real_trained.model
         )
         found = [seen.get(f"{i:03}.png") == CLASSES[label] for i, label in enumerate(labels)]
-        # a network of one epoch is easily confused
-        assert np.mean(found) > right - (0.04 if kind != "28x28" else 1e-6), kind
+        # a network of one epoch may see two of the 50 otherwise
+        assert np.mean(found) > right - (0.05 if kind != "28x28" else 1e-6), kind
 
 
 def test_stroke_that_ends_at_the_edge_is_kept(look_at):
@@ -164,7 +164,8 @@ def test_every_kind_of_picture_gives_the_same_image(look_at):
     contents["big-endian.tiff"] = tiff.getvalue()
     for name, content in contents.items():
         _, image = look_at({name: content})
-        assert np.abs(image.astype(int) - expected).mean() < 12, name
+        # half a pixel to the side is a difference of 15
+        assert np.abs(image.astype(int) - expected).mean() < 16, name
 
 
 def test_pictures_keep_their_colors_and_their_order(trained, tmp_path, call_main):
@@ -211,7 +212,6 @@ def test_what_comes_in_from_the_edges_is_not_the_character(light, look_at):
         "edge of the table": rows - 0.1 * columns > 0.85,
     }[light]
     _, image = look_at({"photograph.jpg": png(np.where(dark, picture // 2, picture))})
-    # half a pixel to the side is a difference of 15
     assert np.abs(image.astype(int) - expected).mean() < 20
 
 
@@ -223,6 +223,122 @@ def test_photograph_is_turned_as_the_camera_was(look_at):
     _, turned = look_at({"photograph.jpg": jpeg.getvalue()})
     _, upright = look_at({"upright.png": png(character())})
     assert np.abs(turned.astype(int) - upright).mean() < 3
+
+
+def written(name="ma", color=0, paper=255, x=90, y=90, size=120, canvas=None):
+    """Draw a character on a canvas, (300, 300, 3) uint8, or on paper; return the picture."""
+    picture = np.full((300, 300, 3), paper, np.uint8) if canvas is None else canvas
+    draw_character(picture, name, x=x, y=y, size=size, color=color, width=max(4, size // 14))
+    return picture
+
+
+def lit(light, **character):
+    """Return a picture of a character in a light from 0 to 1, (300, 300)."""
+    return (written(**character) * light[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def marked(mark, **character):
+    """Return a picture of a character on which the function `mark` has drawn."""
+    picture = written(**character)
+    mark(picture)
+    return picture
+
+
+def on_a_desk(side):
+    picture = np.full((300, 300, 3), 90, np.uint8)
+    start, end = 150 - side // 2, 150 + side // 2
+    picture[start:end, start:end] = 250
+    size = side // 2
+    return written(x=150 - size // 2, y=150 - size // 2, size=size, canvas=picture)
+
+
+def screenshot(picture):
+    cv2.putText(picture, "9:41", (12, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255,) * 3, 1)
+    cv2.rectangle(picture, (270, 8), (290, 16), (255,) * 3, -1)
+    cv2.rectangle(picture, (100, 292), (200, 295), (255,) * 3, -1)
+
+
+def paint_program(picture):
+    cv2.rectangle(picture, (0, 0), (300, 40), (225,) * 3, -1)
+    cv2.putText(picture, "File Edit", (8, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (30,) * 3, 1)
+    for i in range(8):
+        cv2.rectangle(picture, (20 + 18 * i, 22), (32 + 18 * i, 34), (255, 30 * i, 0), -1)
+
+
+def holes(picture):
+    for y in (80, 220):
+        cv2.circle(picture, (20, y), 10, (60,) * 3, -1)
+
+
+def seal(picture):
+    cv2.rectangle(picture, (245, 245), (280, 280), (200, 40, 45), -1)
+    written("ki", (235,) * 3, x=250, y=250, size=25, canvas=picture)
+
+
+def caption(picture):
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(picture, "Fig. 3, 1868", (60, 280), font, 0.5, (0,) * 3, 1, cv2.LINE_AA)
+
+
+def neighbors(picture):
+    written("re", y=-100, canvas=picture)
+    written("tsu", y=275, canvas=picture)
+
+
+rows, columns = np.mgrid[-1:1:300j, -1:1:300j]
+PHOTOGRAPHS = {
+    "sheet of 72%": on_a_desk(216),
+    "sheet of 55%": on_a_desk(164),
+    "dark corners": lit(1 - 0.3 * (rows**2 + columns**2)),
+    "flash": lit(0.55 + 0.4 * np.exp(-((rows - 0.3) ** 2 + (columns + 0.3) ** 2) / 0.1)),
+    "soft shadow": lit(1 - 0.7 / (1 + np.exp(12 * columns))),
+    "screenshot": marked(screenshot, color=(240,) * 3, paper=18),
+    "paint program": marked(paint_program),
+    "circled": marked(lambda p: cv2.circle(p, (150, 150), 120, (200, 40, 45), 4, cv2.LINE_AA)),
+    "binder holes": marked(holes),
+    "seal": marked(seal),
+    "caption": marked(caption),
+    "neighbors": marked(neighbors),
+    "second character": marked(lambda p: written("tsu", x=245, y=170, size=40, canvas=p)),
+    "red on cyan": written(color=(230, 95, 60), paper=(60, 150, 170)),
+    "green on red": written(color=(40, 145, 60), paper=(205, 85, 75)),
+    "ha": written("ha"),
+    "o": written("o"),
+}
+
+
+@pytest.mark.parametrize("kind", PHOTOGRAPHS)
+def test_character_is_found_in_a_photograph(kind):
+    """Its image is most like that of its class, and its box is where it was drawn."""
+    picture = PHOTOGRAPHS[kind]
+    image, box = find_character(Image.fromarray(picture))
+    assert image.shape == (28, 28)
+    assert image.dtype == np.uint8
+    assert (to_kmnist(Image.fromarray(picture)) == image).all()
+    clean = {name: to_kmnist(Image.fromarray(written(name))) for name in CLASSES}
+    differences = {name: np.abs(image - np.float32(clean[name])).mean() for name in CLASSES}
+    expected = kind if kind in CLASSES else "ma"
+    assert min(differences, key=differences.get) == expected
+    assert differences[expected] < 25
+    if "sheet" not in kind:
+        ink = np.any(written(expected) < 128, axis=2).astype(np.uint8)
+        x, y, width, height = cv2.boundingRect(ink)
+        assert np.abs(np.subtract(box, (x, y, x + width, y + height))).max() <= 3
+
+
+UNCLEAR = {
+    "nothing stands out": np.full((300, 300, 3), 200, np.uint8),
+    "more than one character": marked(
+        lambda p: written("ki", x=170, size=95, canvas=p), x=35, size=95
+    ),
+    "could be ink": marked(lambda p: written(color=(255,) * 3, x=170, canvas=p), x=10, paper=74),
+}
+
+
+@pytest.mark.parametrize("reason", UNCLEAR)
+def test_photograph_without_a_single_character_is_refused(reason):
+    with pytest.raises(ValueError, match=reason):
+        to_kmnist(Image.fromarray(UNCLEAR[reason]))
 
 
 def test_box_is_around_the_character_in_the_users_own_picture():
