@@ -71,7 +71,7 @@ def png(picture):
 
 def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     """On real KMNIST, in turns dark on light and light on dark."""
-    images, labels = (values[:100] for values in read_split(REAL_KMNIST, "t10k"))
+    images, labels = (values[:150] for values in read_split(REAL_KMNIST, "t10k"))
     right = log_probs_of(real_trained.model, images).argmax(dim=1) == labels
 
     rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_pictures_are_read_nearly_as_well_as_kmnist(real_trained, look_at):
     }
     seen, _ = look_at(papers, real_trained.model)
     right_on_paper = [seen.get(f"{i:03}.png") == CLASSES[label] for i, label in enumerate(labels)]
-    assert np.mean(right_on_paper) > right.double().mean() - 0.04
+    assert np.mean(right_on_paper) > right.double().mean() - 0.05
 
 
 def no_margin(images, white_on_black):
