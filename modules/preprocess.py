@@ -17,8 +17,9 @@ SIDE, STROKE, LONGEST = 28, 2, 256
 # 150 levels of brightness are one unit of log(value + OFFSET), which keeps the grain of what is
 # nearly black small; the least difference between ink and paper is CONTRAST levels
 LEVELS, OFFSET, CONTRAST = 150, 64, 10
-# a shape is compact if its squared outline is less than this times its area: 16 for a square
-COMPACT = 22
+# a shape is compact if its squared outline is less than this times its area: it is 16 times for a
+# square, 21 for a triangle
+COMPACT = 25
 # two polarities, or two characters, are too much alike if one has this part of the other's weight
 DOUBT, RIVAL = 0.8, 0.3
 # how many shapes are looked at, and the least weight of one, as a part of the heaviest one's

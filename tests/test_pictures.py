@@ -198,7 +198,24 @@ def test_fine_pen_is_seen_as_a_thick_one(look_at):
     fine = np.full((300, 300), 255, np.uint8)
     cv2.polylines(fine, [np.array([[60, 80], [240, 80], [100, 250], [240, 250]])], False, 0, 2)
     _, image = look_at({"fine.png": png(fine)})
-    assert (image > 200).sum() > 60
+    # two pixels wide, as KMNIST's strokes are, and not four
+    assert 60 < (image > 200).sum() < 260
+
+
+def test_paper_inside_an_outline_is_not_the_character():
+    picture = np.full((80, 80, 3), 240, np.uint8)
+    cv2.polylines(picture, [np.array([[40, 15], [65, 60], [15, 60]])], True, (20, 20, 20), 3)
+    image, (left, _, right, _) = find_character(Image.fromarray(picture))
+    assert image[17:20, 13:15].max() < 100 and right - left > 50
+
+
+def test_far_stroke_in_a_crop_is_kept():
+    """The two strokes of an old "ha" are as far from each other as they are long."""
+    crop = np.full((280, 280, 3), 255, np.uint8)
+    cv2.line(crop, (50, 40), (20, 240), (0, 0, 0), 14)
+    cv2.line(crop, (235, 20), (265, 235), (0, 0, 0), 30)
+    image = to_kmnist(Image.fromarray(crop))
+    assert (image[:, :8] > 200).any() and (image[:, -8:] > 200).any()
 
 
 @pytest.mark.parametrize("light", ["shadow in a corner", "shadow at a side", "edge of the table"])
