@@ -243,9 +243,9 @@ def find_written(brightness):
             character, total = character | shapes[k], total + written[k]
         else:
             rival = max(rival, written[k])
-    # ink leaves most of its box empty
+    # ink leaves most of its box empty, and only a symbol such as a filled square leaves nothing
     empty = 1 - character[character.any(axis=1)][:, character.any(axis=0)].mean()
-    return character, total * empty**2, rival / total
+    return character, total * max(empty, 0.01) ** 2, rival / total
 
 
 def find_shapes(depth):

@@ -209,6 +209,15 @@ def test_paper_inside_an_outline_is_not_the_character():
     assert image[17:20, 13:15].max() < 100 and right - left > 50
 
 
+def test_filled_square_is_found():
+    """A symbol of one's own may leave nothing of its box empty."""
+    picture = np.full((200, 200, 3), 240, np.uint8)
+    picture[60:140, 60:140] = 20
+    image, box = find_character(Image.fromarray(picture))
+    assert np.abs(np.subtract(box, (60, 60, 140, 140))).max() <= 2
+    assert image.min() > 200
+
+
 def test_far_stroke_in_a_crop_is_kept():
     """The two strokes of an old "ha" are as far from each other as they are long."""
     crop = np.full((280, 280, 3), 255, np.uint8)
