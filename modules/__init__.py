@@ -4,7 +4,7 @@ import os
 import sys
 
 # In a training step, PyTorch's threads wait for each other many times, and keep their CPU cores
-# busy meanwhile. If another program needs a core, that makes training thirty times slower. So let
+# busy meanwhile. If another program needs a core, training takes many times as long. So let
 # waiting threads sleep after about 0.1 ms (2000 rounds, on Linux) or 1 ms (on Windows and Macs),
 # unless the user has chosen how they wait.
 if "OMP_WAIT_POLICY" not in os.environ:
