@@ -12,8 +12,7 @@ def draw_plot(history, title):
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # a Figure, unlike pyplot, starts no user interface
-    figure = Figure(figsize=(8, 3.8), dpi=125)
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.16, top=0.86, wspace=0.32)
+    figure = Figure(figsize=(8, 4.1), dpi=125, layout="constrained")
     figure.suptitle(title, fontsize=15)
 
     for axes, metric, label in zip(
@@ -27,7 +26,10 @@ def draw_plot(history, title):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.tick_params(labelsize=11)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=12)
+    # below the charts, where it covers no point
+    figure.legend(
+        *axes.get_legend_handles_labels(), fontsize=12, loc="outside lower center", ncols=2
+    )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return figure
 

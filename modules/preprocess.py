@@ -197,7 +197,7 @@ def log_brightness(picture):
     size = [max(1, round(side * LONGEST / max(picture.size))) for side in picture.size]
     small = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
     logs = np.log(cv2.GaussianBlur(np.float32(small), (0, 0), 1) + OFFSET)
-    differences = (logs - cv2.blur(logs, (LONGEST // 4,) * 2)).reshape(-1, 3)
+    differences = (logs - cv2.blur(logs, (LONGEST // 16,) * 2)).reshape(-1, 3)
     # the eigenvector of the largest eigenvalue: the first principal component
     axis = np.linalg.eigh(differences.T @ differences)[1][:, -1]
     brightness = logs @ (axis / np.abs(axis).sum() * np.sign(axis[np.abs(axis).argmax()]))
@@ -224,9 +224,10 @@ def find_written(brightness):
     height, width = brightness.shape
     is_crop = min(left, top, width - right, height - bottom) <= side(boxes[main]) / 4
     others = [k for k in range(len(shapes)) if k != main and weights[k] > SPECK * weights[main]]
-    others = [k for k in others if is_crop or not is_on_edge(shapes[k])]
-    dot = (2 * stroke_width(character)) ** 2
-    others = [k for k in others if written[k] > 0.1 * weights[k] or shapes[k].sum() < dot]
+    if not is_crop:
+        others = [k for k in others if not is_on_edge(shapes[k])]
+        dot = (2 * stroke_width(character)) ** 2
+        others = [k for k in others if written[k] > 0.1 * weights[k] or shapes[k].sum() < dot]
 
     # link one shape after another to the character, the nearest first
     while others:
@@ -236,7 +237,7 @@ def find_written(brightness):
         # a large stroke may be farther away than a dot, and strokes of one pen are about equally
         # wide, unlike those of a smaller character or of a seal
         thin, thick = sorted((stroke_width(shapes[k]), stroke_width(character)))
-        reach = (thin / thick) ** 2 * (0.3 * side(box) + side(boxes[k]))
+        reach = (thin / thick) ** 2 * (0.25 * side(box) + side(boxes[k]))
         # a second character as large as the first doubles the size
         is_single = side(box_around(character | shapes[k])) < 2 * side(box)
         if is_crop or (gap < reach and is_single):
@@ -255,7 +256,11 @@ def find_shapes(depth):
     """
     # the edge of a stroke is where it is half as dark, not where the logarithm of that is half
     darkness = np.uint8(255 * (1 - np.exp(depth / -LEVELS)))
-    _, mask = cv2.threshold(darkness, 0, 1, cv2.THRESH_OTSU)
+    level, mask = cv2.threshold(darkness, 0, 1, cv2.THRESH_OTSU)
+    # where a flash has faded a stroke, ink is half as dark as the darkest nearby
+    nearby = LONGEST // 10, LONGEST // 10
+    darkest = cv2.blur(cv2.dilate(darkness, np.ones(nearby)), nearby)
+    mask |= darkness > np.maximum(darkest, level) / 2
     mask[depth <= CONTRAST] = 0
     _, shapes = cv2.connectedComponents(mask)
     slope = cv2.morphologyEx(depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
@@ -270,7 +275,7 @@ def looks_written(shape):
     """Return 1, or less for a shape as compact as a sheet, a hole or a ring, or on the edge."""
     outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     is_compact = cv2.arcLength(outlines[0], True) ** 2 < COMPACT * cv2.contourArea(outlines[0])
-    return (0.03 if is_compact else 1) * (0.3 if is_on_edge(shape) else 1)
+    return (0.03 if is_compact else 1) * (0.5 if is_on_edge(shape) else 1)
 
 
 def is_on_edge(shape):

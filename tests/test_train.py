@@ -112,11 +112,13 @@ def test_defaults(monkeypatch):
 def test_curves_and_their_names(tmp_path):
     keys = ("train_loss", "train_acc", "val_loss", "val_acc")
     history = {key: [number / 10, number / 20] for number, key in enumerate(keys)}
-    for axes, metric in zip(draw_plot(history, "").axes, ("loss", "acc")):
+    figure = draw_plot(history, "")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+    for axes, metric in zip(figure.axes, ("loss", "acc")):
         shown = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
         trained, validated = history[f"train_{metric}"], history[f"val_{metric}"]
         assert shown == {"training": trained, "validation": validated}
-        assert {text.get_text() for text in axes.get_legend().get_texts()} == set(shown)
         assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
     assert axes.yaxis.get_major_formatter()(0.5).startswith("50"), "in percent"
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
