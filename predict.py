@@ -32,22 +32,15 @@ def show_test_images(model, test_data, num, seed, mistakes=False):
         selected = wrong[confidences[wrong].argsort(descending=True)][:num]
     print(f"[INFO] {score}")
 
-    annotated, names = [], viewer.drawable(test_data.classes)
+    annotated, classes = [], test_data.classes
     for i in selected:
-        truth = test_data.classes[labels[i]]
-        label, lines = describe(probabilities[i], test_data.classes)
+        _, lines = describe(probabilities[i], classes)
+        truth = classes[labels[i]]
         print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
         # one more than are shown, which tells that there are more
         if len(annotated) <= viewer.MAX_IMAGES:
             image = images[i].numpy()
-            _, lines = describe(probabilities[i], names)
-            modern = viewer.modern(label, test_data.classes)
-            if label == truth:
-                annotated.append(viewer.annotate(image, modern, lines, viewer.GREEN))
-            else:
-                lines = [lines[0], f"true: {names[labels[i]]}"]
-                true_modern = viewer.modern(truth, test_data.classes)
-                annotated.append(viewer.annotate(image, modern, lines, viewer.RED, true_modern))
+            annotated.append(viewer.annotate(image, probabilities[i], classes, labels[i]))
     return annotated
 
 
@@ -55,15 +48,13 @@ def show_picture(model, classes, picture, title=None):
     """Print the prediction for a user's picture, a Pillow image; return an annotated image."""
     image, box = find_character(picture)
     probabilities = predict(model, image[None])[0]
-    label, lines = describe(probabilities, classes)
+    _, lines = describe(probabilities, classes)
     prefix = f"{title}: " if title else ""
     print(f"[INFO] {prefix}predicted label: {' '.join(lines)}")
-    _, lines = describe(probabilities, viewer.drawable(classes))
-    modern = viewer.modern(label, classes)
     # a drawing is on the canvas already
     if not title:
-        return viewer.annotate(image, modern, lines)
-    return viewer.annotate(image, modern, lines, picture=picture, box=box)
+        return viewer.annotate(image, probabilities, classes)
+    return viewer.annotate(image, probabilities, classes, picture=picture, box=box)
 
 
 def show_pictures(model, classes, paths):

@@ -1,5 +1,6 @@
 """Annotated images, the montage of them, the windows, and the drawing pad."""
 
+from modules.classifier import describe
 from modules.synthetic import STROKES, draw_character
 
 import math
@@ -28,17 +29,28 @@ MAX_IMAGES = 200
 NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
 
 
-def drawable(classes):
-    """Return the names of the classes as OpenCV can draw them: others become their number."""
-    return [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
+def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
+    """Return the image with its prediction below: green or red, or white if `truth` is not known.
+
+    probabilities: (classes,); truth: the right label. The others are as for draw_card().
+    """
+    # OpenCV draws nothing but ASCII
+    names = [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
+    predicted, lines = describe(probabilities, names)
+    color, true_name = WHITE, None
+    if truth is not None:
+        is_right = probabilities.argmax() == truth
+        color = GREEN if is_right else RED
+        if not is_right:
+            true_name = names[truth]
+            lines = [lines[0], f"true: {true_name}"]
+    # only KMNIST's classes have a modern character: a class "o" of yours may be a Latin letter
+    if classes != list(STROKES):
+        predicted = true_name = None
+    return draw_card(image, predicted, lines, color, true_name, picture, box)
 
 
-def modern(name, classes):
-    """Return the name of a class if it is KMNIST's: a class "o" of yours may be a Latin letter."""
-    return name if classes == list(STROKES) else None
-
-
-def annotate(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
+def draw_card(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
     """Return the image enlarged; below it, the modern character of `label` and two lines of text.
 
     image: (28, 28) uint8; truth: the class whose modern character follows the second line; picture:
@@ -159,7 +171,7 @@ def draw(annotate_drawing, folder):
     canvas = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
     annotated_canvas = canvas.copy()
     help_text = ["draw on the left", "c clear, s save, q quit"]
-    empty = annotated = annotate(canvas[:28, :28], "", help_text)
+    empty = annotated = draw_card(canvas[:28, :28], "", help_text)
     last_point = None
 
     def on_mouse(event, x, y, flags, _):

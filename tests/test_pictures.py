@@ -376,7 +376,7 @@ def test_box_is_around_the_character_in_the_users_own_picture():
     assert image.shape == (28, 28)
     assert np.abs(np.subtract(box, (left, top, left + width, top + height))).max() < 12
 
-    card = viewer.annotate(
+    card = viewer.draw_card(
         image, "ma", [], picture=Image.fromarray(picture).convert("RGB"), box=box
     )
     rows, columns = np.nonzero((card == viewer.MARK).all(axis=2))

@@ -101,13 +101,13 @@ def test_mistakes_most_confident_first(trained, flags, call_main):
 
 def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
     """The prediction and, in the second line, the true class or the second best."""
-    written, annotate = [], viewer.annotate
+    written, draw_card = [], viewer.draw_card
 
-    def watched(image, label, lines, *rest, **more):
-        written.append([label, *lines, *rest[1:]])
-        return annotate(image, label, lines, *rest, **more)
+    def watched(image, label, lines, color, truth, *rest):
+        written.append([label, *lines, *([truth] if truth else [])])
+        return draw_card(image, label, lines, color, truth, *rest)
 
-    monkeypatch.setattr(viewer, "annotate", watched)
+    monkeypatch.setattr(viewer, "draw_card", watched)
     run = call_main("predict.py", *flags, "-n", 200)
     found = re.findall(r"ground truth label: (\w+), predicted label: (.*)$", run.stdout, re.M)
     expected = []
@@ -121,10 +121,14 @@ def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
     assert "at most" not in run.stdout
 
 
-def test_names_that_opencv_cannot_draw_appear_as_numbers():
-    assert viewer.drawable(["cat", "ねこ"]) == ["cat", "class 1"]
+def test_names_that_opencv_cannot_draw_appear_as_numbers(monkeypatch):
+    written = []
+    monkeypatch.setattr(viewer, "draw_card", lambda *args: written.append(args[1:5]))
+    viewer.annotate(None, torch.tensor([0.2, 0.8]), ["cat", "ねこ"], truth=0)
+    assert written == [(None, ["class 1 80.0%", "true: cat"], viewer.RED, None)]
+    monkeypatch.undo()
     # a long name is written smaller, and ends within the image
-    card = viewer.annotate(np.zeros((28, 28), np.uint8), "", ["the longest name of a class 98.4%"])
+    card = viewer.draw_card(np.zeros((28, 28), np.uint8), "", ["the longest name of a class 98.4%"])
     assert (card[410:, -10:] == viewer.BACKGROUND).all()
     assert (card[410:, -60:-14] != viewer.BACKGROUND).any()
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules import viewer
 from modules.augment import warp
 from modules.checkpoint import load_checkpoint
-from modules.classifier import describe, load_network, predict
+from modules.classifier import load_network, predict
 from modules.datasets import load_dataset
 from modules.plots import draw_plot
 from modules.preprocess import find_character, to_kmnist
@@ -196,8 +196,8 @@ def draw_pad(path, model):
         for start, end in zip(stroke, stroke[1:]):
             cv2.line(canvas, start, end, 255, viewer.LINE_WIDTH, cv2.LINE_AA)
     image = to_kmnist(Image.fromarray(np.pad(canvas, viewer.MARGIN)))
-    label, lines = describe(predict(model, image[None])[0], CLASSES)
-    window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), viewer.annotate(image, label, lines)]
+    card = viewer.annotate(image, predict(model, image[None])[0], CLASSES)
+    window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), card]
     border = cv2.copyMakeBorder(
         np.hstack(window), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(128,) * 3
     )
@@ -223,17 +223,14 @@ def draw_photograph(path, model):
     noisy = photograph * light[..., None] + rng.normal(0, 4, photograph.shape)
     picture = Image.fromarray(cv2.GaussianBlur(noisy, (0, 0), 0.8).clip(0, 255).astype(np.uint8))
     image, box = find_character(picture)
-    label, lines = describe(predict(model, image[None])[0], CLASSES)
-    cv2.imwrite(str(path), viewer.annotate(image, label, lines, picture=picture, box=box))
+    probabilities = predict(model, image[None])[0]
+    cv2.imwrite(str(path), viewer.annotate(image, probabilities, CLASSES, picture=picture, box=box))
 
 
 def annotate(data, probabilities, number):
     """Return a test image annotated as predict.py does it."""
-    image, truth = data.images[number].numpy(), CLASSES[data.labels[number]]
-    label, lines = describe(probabilities[number], CLASSES)
-    if label == truth:
-        return viewer.annotate(image, label, lines, viewer.GREEN)
-    return viewer.annotate(image, label, [lines[0], f"true: {truth}"], viewer.RED, truth)
+    image, truth = data.images[number].numpy(), data.labels[number]
+    return viewer.annotate(image, probabilities[number], CLASSES, truth)
 
 
 def draw_curves(path, history):
