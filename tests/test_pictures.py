@@ -227,6 +227,31 @@ def test_far_stroke_in_a_crop_is_kept():
     assert (image[:, :8] > 200).any() and (image[:, -8:] > 200).any()
 
 
+def test_far_stroke_in_a_crop_is_kept_even_if_it_is_wide():
+    crop = np.full((280, 280, 3), 255, np.uint8)
+    cv2.line(crop, (45, 80), (28, 220), (0, 0, 0), 50)
+    cv2.line(crop, (215, 20), (250, 230), (0, 0, 0), 34)
+    _, (left, top, right, bottom) = find_character(Image.fromarray(crop))
+    assert left < 10 and top < 10 and right > 260 and bottom > 240
+
+
+def test_stroke_that_a_flash_has_faded_is_kept():
+    flash = 110 * np.exp(-(rows**2 + (columns - 0.25) ** 2) / 0.05)
+    faded = written("tsu", color=40, paper=130) + flash[..., None]
+    image, _ = find_character(Image.fromarray(faded.clip(0, 255).astype(np.uint8)))
+    expected = to_kmnist(Image.fromarray(written("tsu")))
+    assert np.abs(image - np.float32(expected)).mean() < 15
+
+
+def test_fine_pen_on_a_colored_note_is_found():
+    """The note's outline is of another color than the ink, longer, and as strong."""
+    picture = np.full((300, 300, 3), 205, np.uint8)
+    picture[60:240, 50:230] = 250, 225, 90
+    draw_character(picture, "tsu", x=120, y=130, size=50, color=(40, 40, 46), width=2)
+    _, box = find_character(Image.fromarray(picture))
+    assert np.abs(np.subtract(box, (124, 141, 167, 173))).max() <= 3
+
+
 @pytest.mark.parametrize("light", ["shadow in a corner", "shadow at a side", "edge of the table"])
 def test_what_comes_in_from_the_edges_is_not_the_character(light, look_at):
     picture = cv2.copyMakeBorder(character(), *[100] * 4, cv2.BORDER_CONSTANT, value=255)
