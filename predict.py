@@ -4,7 +4,8 @@ from modules import cli, viewer
 from modules.classifier import describe, load_network, predict
 from modules.datasets import has_pictures, load_dataset, require_folder
 from modules.errors import UserError
-from modules.preprocess import find_character, find_pictures, read_picture
+from modules.pictures import find_pictures, read_picture
+from modules.preprocess import find_character
 
 import argparse
 import sys

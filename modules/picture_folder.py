@@ -2,7 +2,8 @@
 
 from modules.cli import progress_bar
 from modules.errors import UserError, warn
-from modules.preprocess import SIDE, SUFFIXES, read_picture, to_kmnist
+from modules.pictures import SUFFIXES, read_picture
+from modules.preprocess import SIDE, to_kmnist
 
 import warnings
 from contextlib import suppress

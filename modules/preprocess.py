@@ -1,12 +1,6 @@
 """Convert a user's picture to an image like KMNIST's: 28×28 pixels, white ink on black."""
 
-from modules.errors import UserError, warn
-
-import logging
-import re
-import warnings
-from glob import escape, glob
-from pathlib import Path
+from modules.errors import UserError
 
 import cv2
 import numpy as np
@@ -17,109 +11,12 @@ SIDE, STROKE, LONGEST = 28, 2, 256
 # 150 levels of brightness are one unit of log(value + OFFSET), which keeps the grain of what is
 # nearly black small; the least difference between ink and paper is CONTRAST levels
 LEVELS, OFFSET, CONTRAST = 150, 64, 10
-# a shape is compact if its squared outline is less than this times its area: it is 16 times for a
-# square, 21 for a triangle
-COMPACT = 25
+# how slender a shape is at most if it is compact, and if it is one short stroke (see slenderness())
+COMPACT, SHORT = 25, 45
 # two polarities, or two characters, are too much alike if one has this part of the other's weight
 DOUBT, RIVAL = 0.8, 0.3
 # how many shapes are looked at, and the least weight of one, as a part of the heaviest one's
 MOST, SPECK = 30, 0.04
-# kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
-OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
-SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-SUFFIXES |= OTHER_SUFFIXES
-# how such files begin, whatever their names, in lower case
-KINDS = {
-    rb"%pdf": "is a PDF",
-    rb"....ftyp(hei|hev|mif|msf)": "is a HEIC picture",
-    rb"(<!doctype html|<html)": "is a web page (HTML)",
-    rb".*<svg": "is an SVG drawing",
-    rb"pk\x03\x04": "is a ZIP file",
-}
-# what there may be several of in a file; phones add a second picture, as MPO, for their own use
-PARTS = {"TIFF": "pages", "GIF": "frames", "WEBP": "frames", "PNG": "frames"}
-
-# what Pillow logs about a file's structure would go to standard error
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-def find_pictures(paths):
-    """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
-
-    Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
-    """
-    files = []
-    for path in paths:
-        found = []
-        if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
-            found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
-        elif not path.exists():
-            # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
-            folder = next((parent for parent in path.parents if parent.exists()), path.parent)
-            pattern = Path(escape(str(folder)), path.relative_to(folder))
-            found = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
-        files += found or [path]
-    return files
-
-
-def read_picture(path):
-    """Return the picture in a file, upright and without transparency: an RGB Pillow image.
-
-    Raises UserError if the file is not a picture. Warns if there are more pictures in it.
-    """
-    if Path(path).is_dir():
-        raise UserError("no picture in this folder")
-    try:
-        with warnings.catch_warnings():
-            # of odd metadata, or of more than 89 megapixels: Pillow refuses twice as much
-            warnings.simplefilter("ignore")
-            picture, part = open_picture(path)
-    except FileNotFoundError as error:
-        raise UserError("does not exist") from error
-    except Image.DecompressionBombError as error:
-        raise UserError("larger than 178 megapixels: save it smaller") from error
-    # Pillow raises many kinds of errors for a damaged file
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
-        reason = name_kind(path) or reason
-        raise UserError(f"{reason}: choose a JPEG or PNG file") from error
-    if part:
-        warn(f"{path}: has several {part}: only the first is used")
-
-    # behind the transparent pixels: white paper or, where all ink is light, black
-    alpha = np.asarray(picture)[..., 3]
-    ink = np.asarray(picture.convert("L"))[alpha > 127]
-    is_light = ink.size < alpha.size and ink.size > 0 and ink.min() > 127
-    paper = Image.new("RGBA", picture.size, "black" if is_light else "white")
-    paper.alpha_composite(picture)
-    return paper.convert("RGB")
-
-
-def open_picture(path):
-    """Return the picture in a file as an RGBA Pillow image, and what it has several of, or None."""
-    with Image.open(path) as file:
-        part = PARTS.get(file.format) if getattr(file, "n_frames", 1) > 1 else None
-        # a large JPEG is read at a fraction of its size
-        file.draft("RGB", (4 * LONGEST, 4 * LONGEST))
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I"):
-            # convert() would clip 16 bits instead of scaling them
-            values = np.asarray(picture)
-            values = values * (255 / max(255, values.max()))
-            picture = Image.fromarray(values.astype(np.uint8))
-        return picture.convert("RGBA"), part
-
-
-def name_kind(path):
-    """Return what a file is, such as "is a PDF", by its first bytes; or None."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(1000).lstrip().lower()
-    except OSError:
-        return None
-    kinds = (kind for pattern, kind in KINDS.items() if re.match(pattern, start, re.DOTALL))
-    return next(kinds, None)
 
 
 def to_kmnist(picture):
@@ -224,10 +121,12 @@ def find_written(brightness):
     height, width = brightness.shape
     is_crop = min(left, top, width - right, height - bottom) <= side(boxes[main]) / 4
     others = [k for k in range(len(shapes)) if k != main and weights[k] > SPECK * weights[main]]
+    short = [17 < slenderness(shape) < SHORT for shape in shapes]
     if not is_crop:
         others = [k for k in others if not is_on_edge(shapes[k])]
         dot = (2 * stroke_width(character)) ** 2
-        others = [k for k in others if written[k] > 0.1 * weights[k] or shapes[k].sum() < dot]
+        is_stroke = [written[k] > 0.1 * weights[k] or short[k] and short[main] for k in others]
+        others = [k for k, yes in zip(others, is_stroke) if yes or shapes[k].sum() < dot]
 
     # link one shape after another to the character, the nearest first
     while others:
@@ -235,11 +134,13 @@ def find_written(brightness):
         gaps = [np.max([boxes[k][:2] - box[2:], box[:2] - boxes[k][2:]]) for k in others]
         gap, k = min(gaps), others.pop(int(np.argmin(gaps)))
         # a large stroke may be farther away than a dot, and strokes of one pen are about equally
-        # wide, unlike those of a smaller character or of a seal
+        # wide, unlike those of a smaller character or of a seal. Two short strokes, such as those
+        # of an old "ha", are no characters by themselves, and may be as far away as they are long
+        is_pair = short[main] and short[k]
         thin, thick = sorted((stroke_width(shapes[k]), stroke_width(character)))
-        reach = (thin / thick) ** 2 * (0.25 * side(box) + side(boxes[k]))
+        reach = (thin / thick) ** 2 * ((1 if is_pair else 0.25) * side(box) + side(boxes[k]))
         # a second character as large as the first doubles the size
-        is_single = side(box_around(character | shapes[k])) < 2 * side(box)
+        is_single = is_pair or side(box_around(character | shapes[k])) < 2 * side(box)
         if is_crop or (gap < reach and is_single):
             character, total = character | shapes[k], total + written[k]
         else:
@@ -273,9 +174,17 @@ def find_shapes(depth):
 
 def looks_written(shape):
     """Return 1, or less for a shape as compact as a sheet, a hole or a ring, or on the edge."""
-    outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    is_compact = cv2.arcLength(outlines[0], True) ** 2 < COMPACT * cv2.contourArea(outlines[0])
+    is_compact = slenderness(shape) < COMPACT
     return (0.03 if is_compact else 1) * (0.5 if is_on_edge(shape) else 1)
+
+
+def slenderness(shape):
+    """Return the squared outline of a shape, divided by the area in it.
+
+    It is 16 for a square, 21 for a triangle, and four times length / width for a stroke.
+    """
+    outlines, _ = cv2.findContours(shape, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.arcLength(outlines[0], True) ** 2 / max(1, cv2.contourArea(outlines[0]))
 
 
 def is_on_edge(shape):

@@ -1,7 +1,8 @@
 """A user's own pictures: brought to KMNIST's form, or refused one by one."""
 
 from modules import viewer
-from modules.preprocess import find_character, find_pictures, read_picture, to_kmnist
+from modules.pictures import find_pictures, read_picture
+from modules.preprocess import find_character, to_kmnist
 from modules.synthetic import draw_character
 
 import re
@@ -233,6 +234,16 @@ def test_far_stroke_in_a_crop_is_kept_even_if_it_is_wide():
     cv2.line(crop, (215, 20), (250, 230), (0, 0, 0), 34)
     _, (left, top, right, bottom) = find_character(Image.fromarray(crop))
     assert left < 10 and top < 10 and right > 260 and bottom > 240
+
+
+@pytest.mark.parametrize("width", [10, 18])
+def test_two_strokes_far_apart_are_one_character(width):
+    """So an old "ha" is written; two characters that are as far apart are refused."""
+    paper = np.full((300, 300, 3), 235, np.uint8)
+    cv2.line(paper, (80, 130), (68, 165), (40,) * 3, width)
+    cv2.line(paper, (152, 122), (172, 160), (40,) * 3, width)
+    _, (left, _, right, _) = find_character(Image.fromarray(paper))
+    assert left < 70 and right > 170
 
 
 def test_stroke_that_a_flash_has_faded_is_kept():
@@ -508,12 +519,12 @@ def test_warnings_of_pillow_are_not_shown(tmp_path):
     """In a process of its own, since pytest records them."""
     Image.fromarray(character()).save(tmp_path / "odd.png")
     code = (
-        "import logging, sys, warnings; from modules import preprocess\n"
+        "import logging, sys, warnings; from modules import pictures\n"
         "def warn(file):\n"
         "    warnings.warn('odd metadata'); logging.getLogger('PIL.x').warning('odd tag')\n"
         "    return file\n"
-        "preprocess.ImageOps.exif_transpose = warn\n"
-        "preprocess.read_picture(sys.argv[1])\n"
+        "pictures.ImageOps.exif_transpose = warn\n"
+        "pictures.read_picture(sys.argv[1])\n"
     )
     command = [sys.executable, "-c", code, tmp_path / "odd.png"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,0 +1,110 @@
+"""Find and read a user's picture files."""
+
+from modules.errors import UserError, warn
+
+import logging
+import re
+import warnings
+from glob import escape, glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# pixels: a JPEG is read at a fraction of its size, but at least this large
+LARGE = 1024
+# kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
+OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
+SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+SUFFIXES |= OTHER_SUFFIXES
+# how such files begin, whatever their names, in lower case
+KINDS = {
+    rb"%pdf": "is a PDF",
+    rb"....ftyp(hei|hev|mif|msf)": "is a HEIC picture",
+    rb"(<!doctype html|<html)": "is a web page (HTML)",
+    rb".*<svg": "is an SVG drawing",
+    rb"pk\x03\x04": "is a ZIP file",
+}
+# what there may be several of in a file; phones add a second picture, as MPO, for their own use
+PARTS = {"TIFF": "pages", "GIF": "frames", "WEBP": "frames", "PNG": "frames"}
+
+# what Pillow logs about a file's structure would go to standard error
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def find_pictures(paths):
+    """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
+
+    Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
+    """
+    files = []
+    for path in paths:
+        found = []
+        if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+            found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
+        elif not path.exists():
+            # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
+            folder = next((parent for parent in path.parents if parent.exists()), path.parent)
+            pattern = Path(escape(str(folder)), path.relative_to(folder))
+            found = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
+        files += found or [path]
+    return files
+
+
+def read_picture(path):
+    """Return the picture in a file, upright and without transparency: an RGB Pillow image.
+
+    Raises UserError if the file is not a picture. Warns if there are more pictures in it.
+    """
+    if Path(path).is_dir():
+        raise UserError("no picture in this folder")
+    try:
+        with warnings.catch_warnings():
+            # of odd metadata, or of more than 89 megapixels: Pillow refuses twice as much
+            warnings.simplefilter("ignore")
+            picture, part = open_picture(path)
+    except FileNotFoundError as error:
+        raise UserError("does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise UserError("larger than 178 megapixels: save it smaller") from error
+    # Pillow raises many kinds of errors for a damaged file
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
+        reason = name_kind(path) or reason
+        raise UserError(f"{reason}: choose a JPEG or PNG file") from error
+    if part:
+        warn(f"{path}: has several {part}: only the first is used")
+
+    # behind the transparent pixels: white paper or, where all ink is light, black
+    alpha = np.asarray(picture)[..., 3]
+    ink = np.asarray(picture.convert("L"))[alpha > 127]
+    is_light = ink.size < alpha.size and ink.size > 0 and ink.min() > 127
+    paper = Image.new("RGBA", picture.size, "black" if is_light else "white")
+    paper.alpha_composite(picture)
+    return paper.convert("RGB")
+
+
+def open_picture(path):
+    """Return the picture in a file as an RGBA Pillow image, and what it has several of, or None."""
+    with Image.open(path) as file:
+        part = PARTS.get(file.format) if getattr(file, "n_frames", 1) > 1 else None
+        file.draft("RGB", (LARGE, LARGE))
+        picture = ImageOps.exif_transpose(file)
+        if picture.mode.startswith("I"):
+            # convert() would clip 16 bits instead of scaling them
+            values = np.asarray(picture)
+            values = values * (255 / max(255, values.max()))
+            picture = Image.fromarray(values.astype(np.uint8))
+        return picture.convert("RGBA"), part
+
+
+def name_kind(path):
+    """Return what a file is, such as "is a PDF", by its first bytes; or None."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(1000).lstrip().lower()
+    except OSError:
+        return None
+    kinds = (kind for pattern, kind in KINDS.items() if re.match(pattern, start, re.DOTALL))
+    return next(kinds, None)
