@@ -11,8 +11,9 @@ SIDE, STROKE, LONGEST = 28, 2, 256
 # 150 levels of brightness are one unit of log(value + OFFSET), which keeps the grain of what is
 # nearly black small; the least difference between ink and paper is CONTRAST levels
 LEVELS, OFFSET, CONTRAST = 150, 64, 10
-# how slender a shape is at most if it is compact, and if it is one short stroke (see slenderness())
-COMPACT, SHORT = 25, 45
+# how slender a shape is (see slenderness()): at most, if it is compact; from and to, if it is one
+# short stroke, and neither round nor square
+COMPACT, SHORT = 25, (17, 45)
 # two polarities, or two characters, are too much alike if one has this part of the other's weight
 DOUBT, RIVAL = 0.8, 0.3
 # how many shapes are looked at, and the least weight of one, as a part of the heaviest one's
@@ -121,7 +122,7 @@ def find_written(brightness):
     height, width = brightness.shape
     is_crop = min(left, top, width - right, height - bottom) <= side(boxes[main]) / 4
     others = [k for k in range(len(shapes)) if k != main and weights[k] > SPECK * weights[main]]
-    short = [17 < slenderness(shape) < SHORT for shape in shapes]
+    short = [SHORT[0] < slenderness(shape) < SHORT[1] for shape in shapes]
     if not is_crop:
         others = [k for k in others if not is_on_edge(shapes[k])]
         dot = (2 * stroke_width(character)) ** 2
