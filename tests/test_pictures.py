@@ -236,14 +236,14 @@ def test_far_stroke_in_a_crop_is_kept_even_if_it_is_wide():
     assert left < 10 and top < 10 and right > 260 and bottom > 240
 
 
-@pytest.mark.parametrize("width", [10, 18])
-def test_two_strokes_far_apart_are_one_character(width):
+@pytest.mark.parametrize(("gap", "width"), [(76, 10), (76, 18), (45, 24)])
+def test_two_strokes_far_apart_are_one_character(gap, width):
     """So an old "ha" is written; two characters that are as far apart are refused."""
     paper = np.full((300, 300, 3), 235, np.uint8)
-    cv2.line(paper, (80, 130), (68, 165), (40,) * 3, width)
-    cv2.line(paper, (152, 122), (172, 160), (40,) * 3, width)
+    cv2.line(paper, (85, 125), (70, 170), (40,) * 3, min(width, 14))
+    cv2.line(paper, (85 + gap, 122), (105 + gap, 168), (40,) * 3, width)
     _, (left, _, right, _) = find_character(Image.fromarray(paper))
-    assert left < 70 and right > 170
+    assert left < 70 and right > 105 + gap
 
 
 def test_stroke_that_a_flash_has_faded_is_kept():
