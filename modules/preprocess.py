@@ -161,7 +161,7 @@ def find_shapes(depth):
     level, mask = cv2.threshold(darkness, 0, 1, cv2.THRESH_OTSU)
     # where a flash has faded a stroke, ink is half as dark as the darkest nearby
     nearby = LONGEST // 10, LONGEST // 10
-    darkest = cv2.blur(cv2.dilate(darkness, np.ones(nearby)), nearby)
+    darkest = cv2.blur(cv2.dilate(darkness, np.ones(nearby, np.uint8)), nearby)
     mask |= darkness > np.maximum(darkest, level) / 2
     mask[depth <= CONTRAST] = 0
     _, shapes = cv2.connectedComponents(mask)
