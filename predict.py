@@ -1,89 +1,119 @@
 """Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
 from modules import cli, viewer
-from modules.classifier import describe, load_network, predict
-from modules.datasets import has_pictures, load_dataset, require_folder
-from modules.errors import UserError
+from modules.checkpoint import load_network
+from modules.classifier import describe, predict, to_input
+from modules.datasets import load_test_images
+from modules.messages import UserError
 from modules.pictures import find_pictures, read_picture
 from modules.preprocess import find_character
 
 import argparse
 import sys
 from os.path import realpath
-from pathlib import Path
 
 import torch
 
 
-def show_test_images(model, test_data, num, seed, mistakes=False):
-    """Print the predictions for random or misclassified test images; return annotated images."""
-    torch.manual_seed(seed)
-    shuffled = torch.randperm(len(test_data))
-    chosen = shuffled if mistakes else shuffled[:num]
-    images, labels = test_data.images[chosen], test_data.labels[chosen]
+def main(args):
+    # load the trained network
+    model, checkpoint = load_network(args.model, args.device)
+    if args.draw:
+        draw(model, checkpoint, folder=args.output.parent / "drawings")
+    elif args.image:
+        show_pictures(model, checkpoint, args)
+    else:
+        show_test_images(model, checkpoint, args)
+
+
+def show_test_images(model, checkpoint, args):
+    """Show predictions for random test images or, with --mistakes, for the misclassified ones."""
+    # pick random test images
+    torch.manual_seed(args.seed)
+    num = None if args.mistakes else args.num
+    images, labels = load_test_images(checkpoint, args.data, num)
+
+    # predict their classes
     probabilities = predict(model, images)
     confidences, predicted = probabilities.max(dim=1)
-    wrong = (predicted != labels).nonzero().flatten()
-
-    score = f"{len(wrong)} of {len(images)} test images misclassified"
-    selected = range(len(images))
-    if mistakes:
-        score += f", accuracy {1 - len(wrong) / len(images):.2%}"
+    is_wrong = predicted != labels
+    score = f"{is_wrong.sum()} of {len(images)} test images misclassified"
+    chosen = list(range(len(images)))
+    if args.mistakes:
+        score += f", accuracy {1 - is_wrong.double().mean():.2%}"
         # the most confident first
-        selected = wrong[confidences[wrong].argsort(descending=True)][:num]
+        ranked = confidences.argsort(descending=True, stable=True).tolist()
+        chosen = [i for i in ranked if is_wrong[i]][: args.num]
     print(f"[INFO] {score}")
 
-    annotated, classes = [], test_data.classes
-    for i in selected:
-        _, lines = describe(probabilities[i], classes)
-        truth = classes[labels[i]]
-        print(f"[INFO] ground truth label: {truth}, predicted label: {' '.join(lines)}")
-        # one more than are shown, which tells that there are more
-        if len(annotated) <= viewer.MAX_IMAGES:
-            image = images[i].numpy()
-            annotated.append(viewer.annotate(image, probabilities[i], classes, labels[i]))
-    return annotated
+    # print the predictions, and show them on the images
+    classes = checkpoint["classes"]
+    for i in chosen:
+        prediction = " ".join(describe(probabilities[i], classes))
+        print(f"[INFO] ground truth label: {classes[labels[i]]}, predicted label: {prediction}")
+    annotated = [
+        viewer.annotate(images[i], probabilities[i], classes, labels[i])
+        for i in chosen[: viewer.MAX_IMAGES]
+    ]
+    viewer.present(annotated, len(chosen), args.output, args.no_display)
 
 
-def show_picture(model, classes, picture, title=None):
-    """Print the prediction for a user's picture, a Pillow image; return an annotated image."""
-    image, box = find_character(picture)
-    probabilities = predict(model, image[None])[0]
-    _, lines = describe(probabilities, classes)
-    prefix = f"{title}: " if title else ""
-    print(f"[INFO] {prefix}predicted label: {' '.join(lines)}")
-    # a drawing is on the canvas already
-    if not title:
-        return viewer.annotate(image, probabilities, classes)
-    return viewer.annotate(image, probabilities, classes, picture=picture, box=box)
-
-
-def show_pictures(model, classes, paths):
-    """Print the predictions for the user's pictures; return annotated images, and the failures."""
+def show_pictures(model, checkpoint, args):
+    """Show predictions for the user's own pictures."""
+    paths = find_pictures(args.image)
+    if realpath(args.output) in [realpath(path) for path in paths]:
+        raise UserError(f"{args.output} is one of your pictures: choose another --output")
     annotated, num_failed = [], 0
     for path in paths:
+        # pick a picture, predict the class of the character in it, and print the prediction
         try:
-            image = show_picture(model, classes, read_picture(path), title=path)
+            picture = read_picture(path)
+            image, probabilities, box = predict_picture(model, checkpoint, picture, f"{path}: ")
         except UserError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             num_failed += 1
             continue
-        if len(annotated) <= viewer.MAX_IMAGES:
-            annotated.append(image)
-    return annotated, num_failed
+        if len(annotated) < viewer.MAX_IMAGES:
+            classes = checkpoint["classes"]
+            annotated.append(viewer.annotate(image, probabilities, classes, None, picture, box))
+
+    # show the predictions beside the pictures
+    viewer.present(annotated, len(paths) - num_failed, args.output, args.no_display)
+    if num_failed:
+        # after many lines or windows, say once more that some are missing
+        text = f"[ERROR] {num_failed} of {len(paths)} pictures were not read: see above"
+        sys.exit(text if len(paths) > 1 else 1)
 
 
-def draw(model, classes, folder):
-    """Let the user draw characters, and print and show the prediction after every stroke."""
+def draw(model, checkpoint, folder):
+    """Let the user draw characters, and show the prediction after every stroke."""
 
     def annotate_drawing(drawing):
         try:
-            return show_picture(model, classes, drawing)
+            image, probabilities, _ = predict_picture(model, checkpoint, drawing)
         except UserError:
             # a dot may be too small for a character
             return None
+        return viewer.annotate(image, probabilities, checkpoint["classes"])
 
+    if not viewer.has_screen():
+        raise UserError(f"{viewer.NO_WINDOW}: use --image instead of --draw")
     viewer.draw(annotate_drawing, folder)
+
+
+def predict_picture(model, checkpoint, picture, title=""):
+    """Print the prediction for the character in a picture, a Pillow image.
+
+    Returns the character, (1, 28, 28) float32, the probabilities, (classes,), and the character's
+    box in the picture. Raises UserError if there is no character in it, or more than one.
+    """
+    # as in training, where images of 28×28 pixels are classes of pictures
+    image, box = find_character(picture, as_it_is=checkpoint["dataset"] == "pictures")
+    image = to_input(image)
+    probabilities = predict(model, image[None])[0]
+    prediction = " ".join(describe(probabilities, checkpoint["classes"]))
+    print(f"[INFO] {title}predicted label: {prediction}")
+    return image, probabilities, box
 
 
 def parse_arguments():
@@ -95,7 +125,7 @@ def parse_arguments():
     parser.add_argument("-d", "--data", type=cli.path,
                         help="dataset folder (default: the one that the model was trained on)")
     parser.add_argument("-n", "--num", type=cli.positive_int, default=10,
-                        help="number of test images (default: %(default)s)")
+                        help="number of test images; with --mistakes, at most (default: 10)")
     show.add_argument("-i", "--image", type=cli.path, nargs="+", metavar="PATH",
                       help="your pictures of one character each: files, folders or patterns")
     show.add_argument("--mistakes", action="store_true", help="show misclassified test images")
@@ -115,62 +145,5 @@ def parse_arguments():
     return args
 
 
-def load_test_data(args, checkpoint):
-    """Return the test images in --data, or those of the dataset that the model was trained on."""
-    name, root = checkpoint["dataset"], Path(checkpoint["data"])
-    if args.data:
-        root = args.data
-        # a folder may hold both
-        is_kmnist = name != "pictures" and (root / "KMNIST").is_dir()
-        name = "pictures" if has_pictures(root) and not is_kmnist else "kmnist"
-    require_folder(name, root)
-    test_data = load_dataset(name, root, train=False)
-    if test_data.classes != checkpoint["classes"]:
-        raise UserError(
-            f"{root} has other classes ({', '.join(test_data.classes)}) than {args.model}"
-        )
-    return test_data
-
-
-def main():
-    args = parse_arguments()
-
-    # load the trained network
-    model, checkpoint = load_network(args.model, args.device)
-    classes = checkpoint["classes"]
-
-    if args.draw:
-        if not viewer.has_screen():
-            raise UserError(f"{viewer.NO_WINDOW}: use --image instead of --draw")
-        draw(model, classes, folder=args.output.parent / "drawings")
-        return
-
-    # predict the classes of the user's pictures, or of test images
-    num_failed = 0
-    if args.image:
-        paths = find_pictures(args.image)
-        if realpath(args.output) in [realpath(path) for path in paths]:
-            raise UserError(f"{args.output} is one of your pictures: choose another --output")
-        annotated, num_failed = show_pictures(model, classes, paths)
-    else:
-        test_data = load_test_data(args, checkpoint)
-        annotated = show_test_images(model, test_data, args.num, args.seed, args.mistakes)
-
-    # present the annotated images: in a montage and, where there is a screen, in a window
-    if annotated:
-        if len(annotated) > viewer.MAX_IMAGES:
-            print(f"[INFO] at most {viewer.MAX_IMAGES} images are shown")
-            annotated = annotated[: viewer.MAX_IMAGES]
-        viewer.save_montage(args.output, annotated)
-        print(f"[INFO] saved {args.output}")
-        if not args.no_display:
-            if viewer.has_screen():
-                viewer.show(annotated)
-            else:
-                print(f"[INFO] {viewer.NO_WINDOW}: open {args.output} instead")
-    if num_failed:
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, parse_arguments)

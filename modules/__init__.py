@@ -1,4 +1,4 @@
-"""What libraries read from the environment when they are loaded: this runs before they are."""
+"""What must be set before packages are loaded, from torch to OpenCV: this runs before they are."""
 
 import os
 import sys
@@ -18,3 +18,19 @@ if "ipykernel" not in sys.modules:
 
 # Qt, which shows OpenCV's windows on Linux, prints warnings about fonts and Wayland.
 os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false;*.info=false")
+
+
+def show_in_one_line(kind, error, traceback):
+    """Show what ends a program while packages are loaded: later, cli.run() does."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\n[INFO] stopped")
+    elif issubclass(kind, ModuleNotFoundError):
+        print(
+            f"[ERROR] {error}: pip install -r requirements.txt in the activated environment",
+            file=sys.stderr,
+        )
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = show_in_one_line

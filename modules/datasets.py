@@ -1,151 +1,298 @@
-"""A dataset in memory: KMNIST, a folder of your own pictures, or synthetic Hiragana."""
+"""What is trained on: KMNIST, a folder of your own pictures, or synthetic Hiragana, in memory."""
 
 from modules.classifier import to_input
-from modules.errors import UserError, warn
-from modules.kmnist import CLASSES, DownloadError, find_kmnist
+from modules.kmnist import CLASSES, DownloadError, read_kmnist
+from modules.messages import UserError, progress_bar, warn
+from modules.pictures import is_picture, read_picture
 
-import gzip
 import hashlib
-import zlib
+from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
+from os.path import realpath
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-
-# the types of values that an IDX file may hold, by its third byte
-IDX_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+from torch.utils.data import TensorDataset
 
 
-class ImageDataset(Dataset):
-    """Images, (N, 28, 28) uint8, white ink on black, and their labels, (N,) int64, in memory.
+class Dataset(NamedTuple):
+    """Training and test images, (N, 1, 28, 28) float32 in [0, 1], and their labels, (N,) int64.
 
-    name: the kind of dataset, as --dataset takes it; title: what to call it; classes: their names.
+    name: `kmnist`, `pictures` or `synthetic`; title: what to call it; classes: their names, in the
+    order of the labels; folder: its path; checksum: a hash of the training set.
     """
 
-    def __init__(self, name, title, classes, images, labels):
-        self.name, self.title, self.classes = name, title, classes
-        self.images, self.labels = images, labels.long()
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        """Return an image, (1, 28, 28) float32 in [0, 1], and its label; for a list, a batch."""
-        return to_input(self.images[index]), self.labels[index]
-
-    # a DataLoader calls this, where it exists, once per batch instead of once per image
-    __getitems__ = __getitem__
-
-    def checksum(self):
-        """Return a hash of the labels and images: --resume refuses other data."""
-        checksum = hashlib.sha256(self.labels.numpy())
-        # the pixels of synthetic Hiragana can differ slightly from one processor to another
-        if self.name != "synthetic":
-            checksum.update(self.images.numpy())
-        return checksum.hexdigest()
+    name: str
+    title: str
+    classes: list
+    folder: str
+    checksum: str
+    train: TensorDataset
+    test: TensorDataset
 
 
-def load_dataset(name, root, train):
-    """Return the training set or the test set.
+def load_dataset(name="auto", folder=None):
+    """Return a Dataset: `kmnist`, `pictures`, `synthetic`, or with `auto` what the folder holds.
 
-    name: `kmnist`, from the folder root/KMNIST/raw, downloaded if it is empty; `pictures`, from the
-    folders root/train and root/test; `synthetic`; or `auto`, which is the pictures if there are
-    any, else KMNIST, else, if that cannot be downloaded, synthetic Hiragana, with a warning. Raises
-    UserError.
+    KMNIST is downloaded to folder/KMNIST/raw if it is not there; pictures are in folder/train/CLASS
+    and folder/test/CLASS. Without a folder, it is `data`, and `auto` draws synthetic Hiragana where
+    KMNIST cannot be downloaded. Raises UserError.
     """
-    if name == "pictures" or (name == "auto" and has_pictures(root)):
-        # this needs OpenCV, which training on KMNIST does not
-        from modules.picture_folder import read_folder
+    root, is_chosen = Path(folder or "data"), folder or name != "auto"
+    if name == "auto":
+        name = find_dataset(root, is_given=folder)
+    try:
+        return read_dataset(name, root)
+    except DownloadError as error:
+        # nothing takes the place of what the user has asked for
+        if is_chosen:
+            raise
+        warn(f"using synthetic Hiragana instead: {error}")
+        return read_dataset("synthetic", root)
 
-        dataset = ImageDataset("pictures", *read_folder(root, train))
-    elif name != "synthetic":
-        try:
-            dataset = ImageDataset("kmnist", "KMNIST", CLASSES, *read_kmnist(root, train))
-        except DownloadError as error:
-            if name == "kmnist":
-                raise
-            warn(f"using synthetic Hiragana instead: {error}")
-            name = "synthetic"
-    if name == "synthetic":
-        return draw_synthetic(train)
-    if train:
-        check_pixels(dataset, root)
-    return dataset
+
+def find_dataset(root, is_given=True):
+    """Return what a folder holds: `pictures` or `kmnist`, also where that will be downloaded."""
+    if has_pictures(root):
+        return "pictures"
+    # torchvision puts datasets into folders X/raw, and KMNIST may be downloaded beside others
+    others = [path for path in visible(root) if not (path / "raw").is_dir()]
+    # KMNIST's files, or one's own, in a wrong place are not overlooked
+    lost = [path for place in (".", "raw", "KMNIST") for path in (root / place).glob("*ubyte*")]
+    if has_kmnist(root) or not (lost or is_given) or (root.is_dir() and not others):
+        return "kmnist"
+    raise UserError(
+        f"{root} {what_is_in(root)}, but KMNIST/raw, or pictures in train/CLASS and test/CLASS, "
+        f"are expected: {likely_slip(root)}; or add --dataset kmnist to download KMNIST"
+    )
+
+
+def has_kmnist(root):
+    return (root / "KMNIST" / "raw").is_dir()
 
 
 def has_pictures(root):
-    """Return whether a folder is laid out as a dataset of pictures."""
     return (root / "train").is_dir() or (root / "test").is_dir()
 
 
-def draw_synthetic(train):
+def read_dataset(name, root):
+    """Return the Dataset `kmnist`, `pictures` or `synthetic`."""
+    classes = list_classes(root) if name == "pictures" else CLASSES
+    images, labels = read_images(name, root, "train", classes)
+    check_images(root, images, labels, classes if name == "pictures" else [])
+    test_images, test_labels = read_images(name, root, "test", classes)
+
+    checksum = hashlib.sha256(labels)
+    # the pixels of synthetic Hiragana can differ slightly from one processor to another
+    checksum.update(b"" if name == "synthetic" else images)
+    titles = {"kmnist": "KMNIST", "synthetic": "synthetic Hiragana"}
+    title = titles.get(name, f"{len(classes)} classes of pictures")
+    train = TensorDataset(to_input(images), torch.tensor(labels))
+    test = TensorDataset(to_input(test_images), torch.tensor(test_labels))
+    return Dataset(name, title, classes, realpath(root), checksum.hexdigest(), train, test)
+
+
+def read_images(name, root, split, classes):
+    """Return the images, (N, 28, 28) uint8, of `train` or `test`, and their labels, (N,) int64."""
+    if name == "pictures":
+        return read_pictures(list_pictures(root / split, classes), root / split)
+    if name == "kmnist":
+        return read_kmnist(root, split)
+    # this needs OpenCV, which training on KMNIST does not
     from modules.synthetic import draw_images
 
-    images, labels = draw_images(60_000, seed=0) if train else draw_images(10_000, seed=1)
-    return ImageDataset("synthetic", "synthetic Hiragana", CLASSES, images, labels)
+    number, seed = (60_000, 0) if split == "train" else (10_000, 1)
+    images, labels = draw_images(number, seed)
+    return images.numpy(), labels.numpy()
 
 
-def check_pixels(dataset, root):
-    """Warn of images that the network would not learn from, or that are not like KMNIST's."""
-    brightest, mean = dataset.images.max().item(), dataset.images.float().mean().item()
-    if brightest <= 1:
-        warn(f"{root}: no pixel is above {brightest}, but pixels from 0 to 255 are expected")
-    elif mean > 127:
+def load_test_images(checkpoint, folder=None, num=None):
+    """Return random test images, (N, 1, 28, 28) float32 in [0, 1], and their labels, (N,) int64.
+
+    checkpoint: of the model to test; folder: where they are, if not where the model's were; num:
+    how many, or all of them. Raises UserError.
+    """
+    name, classes = checkpoint["dataset"], checkpoint["classes"]
+    root = Path(folder or checkpoint["data"])
+    if name == "auto":
+        # nothing else is known of a file that is just a state dict
+        dataset = load_dataset(folder=folder)
+        name, root = dataset.name, Path(dataset.folder)
+    elif folder:
+        # it may hold both
+        name = "kmnist" if has_kmnist(root) and name != "pictures" else find_dataset(root)
+    elif name == "kmnist" and not has_kmnist(root):
+        warn(f"KMNIST is not in {root} any more: using the folder data")
+        root = Path("data")
+
+    if name == "pictures":
+        pictures = list_pictures(root / "test", classes)
+        # read no more than will be shown
+        chosen = torch.randperm(len(pictures))[:num]
+        images, labels = read_pictures([pictures[i] for i in chosen], root / "test")
+        return to_input(images), torch.tensor(labels)
+    if classes != CLASSES:
+        raise UserError(f"{root} has other classes ({', '.join(CLASSES)}) than the model")
+    images, labels = read_images(name, root, "test", classes)
+    chosen = torch.randperm(len(labels))[:num]
+    return to_input(images[chosen]), torch.tensor(labels[chosen])
+
+
+def list_classes(root):
+    """Return the names of the classes, the folders in root/train. Raises UserError."""
+    train, test = (class_folders(root / split) for split in ("train", "test"))
+    classes = sorted({class_name(path) for path in train})
+    if len(classes) < 2 or not test:
+        found = [*(f"train/{name}" for name in classes), *(f"test/{path.name}" for path in test)]
+        raise UserError(
+            f"{root} has {some(found)}, but pictures in train/CLASS and test/CLASS, of two classes "
+            f"or more, are expected: {likely_slip(root)}"
+        )
+    return classes
+
+
+def class_folders(folder):
+    return [path for path in visible(folder) if path.is_dir() and path.name != "__MACOSX"]
+
+
+def class_name(path):
+    # a Mac may write a letter and its accent, or a kana and its mark, as two characters
+    return normalize("NFC", path.name)
+
+
+def list_pictures(folder, classes):
+    """Return the pictures in the folders of the classes: pairs of a path and a label.
+
+    Raises UserError if there is none, or a folder of another class.
+    """
+    from torchvision.datasets.folder import make_dataset
+
+    folders = class_folders(folder)
+    unknown = [path.name for path in folders if class_name(path) not in classes]
+    if unknown:
+        raise UserError(
+            f"{folder} has {some(unknown)}, but the classes are {some(classes)}: rename or move "
+            "what is no class, or choose another --data"
+        )
+    labels = {path.name: classes.index(class_name(path)) for path in folders}
+    options = {"is_valid_file": lambda path: is_picture(path, folder), "allow_empty": True}
+    pictures = make_dataset(str(folder), labels, **options)
+    if not pictures:
+        raise UserError(f"{folder} has no picture: {likely_slip(folder.parent)}")
+    return pictures
+
+
+def read_pictures(pictures, folder):
+    """Return images, (N, 28, 28) uint8, and labels, (N,) int64; warn of what cannot be read."""
+    # this needs OpenCV
+    from modules.preprocess import find_character
+
+    def read(picture):
+        try:
+            return find_character(read_picture(picture[0]), as_it_is=True)[0]
+        except UserError as error:
+            return error
+
+    split = "training" if folder.name == "train" else "test"
+    unused = [path.name for path in visible(folder.parent) if path.name.startswith("val")]
+    note = f" ({', '.join(unused)} is not used)" if unused else ""
+    print(f"[INFO] loading {len(pictures)} {split} images from {folder}{note}...")
+    images, labels = [], []
+    # threads are faster: while Pillow and OpenCV compute, another one can go on
+    with ThreadPoolExecutor() as pool:
+        for image, (path, label) in zip(
+            pool.map(read, pictures), progress_bar(pictures, "reading")
+        ):
+            if isinstance(image, UserError):
+                warn(f"{path}: {image}; left out")
+            else:
+                images.append(image)
+                labels.append(label)
+    if not images:
+        raise UserError(f"no picture in {folder} can be read: choose another --data")
+    return np.array(images), np.array(labels)
+
+
+def check_images(root, images, labels, classes):
+    """Refuse a class without images; warn of images that the network would not learn from."""
+    empty = [f"train/{name}" for label, name in enumerate(classes) if label not in labels]
+    if empty:
+        raise UserError(f"{root} has no picture in {some(empty)}: {likely_slip(root)}")
+    if images.max() <= 1:
+        warn(f"{root}: no pixel is above {images.max()}, but pixels from 0 to 255 are expected")
+    elif images.mean() > 127:
         warn(
-            f"{root}: the images are mostly light (mean {mean:.0f} of 255), but white ink on black "
-            "is expected"
+            f"{root}: the images are mostly light (mean {images.mean():.0f} of 255), but white ink "
+            "on black is expected"
         )
 
 
-def read_kmnist(root, train):
-    """Return images, (N, 28, 28), and labels, (N,), both uint8, from the folder root/KMNIST/raw.
-
-    Raises UserError for files that are not as they should be, DownloadError where KMNIST cannot be
-    downloaded.
-    """
-    paths = find_kmnist(root, train)
-    folder = paths[0].parent
-    print(f"[INFO] loading {'training' if train else 'test'} images from {folder}...")
-    images, labels = (read_idx(path) for path in paths)
-    fits = len(labels) > 0 and images.shape == (len(labels), 28, 28) and labels.ndim == 1
-    if not fits or labels.max() >= len(CLASSES):
-        values = f"{labels.min()} to {labels.max()}" if labels.size else "none"
-        raise UserError(
-            f"{folder}: {paths[0].name} holds an array of shape {images.shape} and {paths[1].name} "
-            f"one of shape {labels.shape} with values from {values}: expected (N, 28, 28) and "
-            "(N,) with values from 0 to 9"
+def warn_of_unseen_classes(train_data, val_data, classes):
+    """Warn of classes of which a random split keeps all images for validation."""
+    labels = train_data.dataset.tensors[1]
+    unseen = set(labels[val_data.indices].tolist()) - set(labels[train_data.indices].tolist())
+    if unseen:
+        names = ", ".join(classes[label] for label in sorted(unseen))
+        warn(
+            f"all images of {names} are kept for validation, so that they are not learned: add "
+            "images, or change --val-split or --seed"
         )
-    return torch.tensor(images), torch.tensor(labels)
 
 
-def read_idx(path):
-    """Return the array in an IDX file of bytes, which may be gzipped.
-
-    It starts with the bytes 0, 0, 8 (for uint8) and the number of dimensions. Their sizes follow,
-    big-endian integers of 32 bits, and then the values. Raises UserError.
-    """
-    try:
-        content = path.read_bytes()
-        # what a gzipped file starts with
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        if content[:2] == b"\0\0" and content[2] in IDX_TYPES:
-            raise UserError(f"{path} holds values of type {IDX_TYPES[content[2]]}: expected uint8")
-        if content[:3] != b"\0\0\x08":
-            raise ValueError("another kind of file")
-        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)
-    except UserError:
-        raise
-    except (gzip.BadGzipFile, zlib.error, EOFError, IndexError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged, or not an IDX file of bytes: if it is one of KMNIST's, "
-            "remove it to download it again; otherwise, replace it or choose another --data"
-        ) from error
+def visible(folder):
+    """Return the paths in a folder, sorted, without hidden ones."""
+    return sorted(folder.glob("[!.]*"))
 
 
-def require_folder(name, root):
-    """Raise UserError if a dataset is gone: KMNIST must not be downloaded in its place."""
-    folder = root / "KMNIST" / "raw" if name == "kmnist" else root
-    if name in ("kmnist", "pictures") and not folder.is_dir():
-        raise UserError(f"there is no dataset folder {folder}: choose another --data")
+def some(names):
+    """Return the first of several names as text."""
+    return ", ".join([*map(str, names[:4]), *(["..."] if len(names) > 4 else [])]) or "nothing"
+
+
+def what_is_in(root):
+    if root.is_dir():
+        return f"holds {some([path.name for path in visible(root)])}"
+    return "is a file" if root.exists() else "does not exist"
+
+
+def likely_slip(root):
+    """Return what to do about a folder that is not laid out as a dataset."""
+    return next(list_slips(root.absolute()), "choose another --data")
+
+
+def list_slips(root):
+    """Yield what may have to be done, the likeliest first."""
+    inside = visible(root)
+    if not root.exists():
+        names = [path.name for path in visible(root.parent) if path.is_dir()]
+        yield from (f"try --data {root.with_name(n)}" for n in get_close_matches(root.name, names))
+    above = (
+        [root.parent, root.parent.parent] if root.name in ("train", "test", "KMNIST", "raw") else []
+    )
+    for path in [*above, *inside]:
+        if has_kmnist(path) or has_pictures(path):
+            yield f"try --data {path}"
+    if root.suffix.lower() == ".zip":
+        yield "unpack it, and give the folder"
+
+    for path in inside:
+        if "ubyte" in path.name or any(path.glob("*ubyte*")):
+            yield "put such files into KMNIST/raw"
+    wrong = [
+        f"{path.name} to {split}"
+        for split, starts in (("train", "train"), ("test", ("test", "val")))
+        for path in inside
+        if path.is_dir() and path.name.lower().startswith(starts) and not (root / split).is_dir()
+    ]
+    if wrong:
+        yield f"rename {', '.join(wrong)}"
+    for path in inside:
+        if is_picture(path, root) or any(is_picture(file, root) for file in visible(path)):
+            yield "put the pictures of each class into folders of its own in train and test"
+        if path.suffix.lower() in (".zip", ".csv"):
+            yield f"save what {path.name} holds as picture files"
+    if any(path.is_file() and not path.suffix for path in root.glob("*/*/*")):
+        yield "let the names of pictures end in their kind, such as .png"

@@ -1,12 +1,14 @@
-"""KMNIST: its classes, and its four files, downloaded, verified and never mixed with others."""
+"""KMNIST: its classes and its four files: downloaded, verified, read, never mixed with others."""
 
-from modules.cli import in_terminal
-from modules.errors import UserError
+from modules.messages import UserError, in_terminal
 
+import gzip
 import hashlib
 import socket
+import zlib
 from contextlib import suppress
 
+import numpy as np
 from torch.hub import download_url_to_file
 
 # in the order of the labels
@@ -17,19 +19,12 @@ MIRRORS = [
     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/KMNIST/",
     "https://web.archive.org/web/2024id_/http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
 ]
-# the SHA-256 of KMNIST's files, which are gzipped
+# KMNIST's files, which are gzipped: their names without .gz, and their SHA-256
 SHA256 = {
     "train-images-idx3-ubyte": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
     "train-labels-idx1-ubyte": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
     "t10k-images-idx3-ubyte": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
     "t10k-labels-idx1-ubyte": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-}
-# the same, unpacked
-PLAIN_SHA256 = {
-    "train-images-idx3-ubyte": "7112ba9ec422d98de4885262d4a4dff14cc4fefb81c11ace8bf563a8255df5c3",
-    "train-labels-idx1-ubyte": "2a16eeae62da984b8bd24fa32e31d47291f01dac3fe84d5594f304f71e7d374b",
-    "t10k-images-idx3-ubyte": "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e",
-    "t10k-labels-idx1-ubyte": "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6",
 }
 TIMEOUT = 10  # seconds to wait for a server
 
@@ -38,76 +33,59 @@ class DownloadError(UserError):
     """KMNIST is not there and cannot be downloaded."""
 
 
-def find_kmnist(root, train):
-    """Return the paths of the training or test images and their labels, in root/KMNIST/raw.
+def read_kmnist(root, split):
+    """Return images, (N, 28, 28) uint8, and labels, (N,) int64, from the folder root/KMNIST/raw.
 
-    Downloads what is missing of KMNIST. Raises UserError for files that do not belong together,
-    DownloadError.
+    split: `train` or `test`. Downloads what is missing of KMNIST. Raises UserError for files that
+    are not as they should be, DownloadError.
     """
-    folder = root / "KMNIST" / "raw"
-    refuse_mix(folder)
+    folder, start = root / "KMNIST" / "raw", "train" if split == "train" else "t10k"
     # training needs all four files, prediction only two
-    missing = [n for n in SHA256 if (train or n.startswith("t10k")) and not find_file(folder, n)]
-    if missing:
-        refuse_other_files(root, folder)
-        download(folder, missing)
-    split = "train" if train else "t10k"
-    return [find_file(folder, name) for name in SHA256 if name.startswith(split)]
+    suffix = find_suffix(folder, [name for name in SHA256 if name.startswith((start, "t10k"))])
+    print(f"[INFO] loading {'training' if split == 'train' else 'test'} images from {folder}...")
+    paths = [folder / f"{name}{suffix}" for name in SHA256 if name.startswith(start)]
+    images, labels = (read_idx(path) for path in paths)
+    fits = len(labels) > 0 and images.shape == (len(labels), 28, 28) and labels.ndim == 1
+    if not fits or labels.max() >= len(CLASSES):
+        values = f"{labels.min()} to {labels.max()}" if labels.size else "none"
+        raise UserError(
+            f"{folder}: {paths[0].name} holds an array of shape {images.shape} and {paths[1].name} "
+            f"one of shape {labels.shape} with values from {values}: expected (N, 28, 28) and "
+            "(N,) with values from 0 to 9"
+        )
+    return images, labels.astype(np.int64)
 
 
-def find_file(folder, name):
-    """Return the path of one of the four files, plain or gzipped, or None."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def find_suffix(folder, names):
+    """Return what the names of the files in the folder end in: nothing, or .gz.
+
+    Downloads what is missing of `names`, but only beside other files of KMNIST, or none: it is
+    never mixed with the user's own. Raises UserError, DownloadError.
+    """
+    plain = {name for name in SHA256 if (folder / name).is_file()}
+    packed = {name for name in SHA256 if (folder / f"{name}.gz").is_file()}
+    own = {name for name in packed if not is_official(folder / f"{name}.gz")}
+    # torchvision leaves all files in both forms
+    if plain.issuperset(names) and (len(plain) == 4 or not packed):
+        return ""
+    if packed.issuperset(names) and not plain and own in (set(), packed):
+        return ".gz"
+    # a download that was killed leaves a .partial file
+    others = [path.name for path in folder.glob("[!.]*") if path.suffix != ".partial"]
+    others = sorted(set(others) - {f"{name}.gz" for name in packed - own})
+    if others:
+        raise UserError(
+            f"{folder} holds {', '.join(others)}: expected {', '.join(SHA256)}, all four plain or "
+            "all four with .gz, and all of one dataset: add or rename yours, or remove what is not "
+            "KMNIST's or is damaged, to download it again"
+        )
+    download(folder, [name for name in names if name not in packed])
+    return ".gz"
 
 
 def is_official(path):
-    """Return whether a file with the name of one of KMNIST's, gzipped or not, is that file."""
-    name = path.name[:-3] if path.suffix == ".gz" else path.name
-    if name not in SHA256 or not path.is_file():
-        return False
-    return hashlib.sha256(path.read_bytes()).hexdigest() in (SHA256[name], PLAIN_SHA256[name])
-
-
-def refuse_mix(folder):
-    """Raise UserError if just some of the files are KMNIST's, or one of yours is there twice."""
-    official, others = [], []
-    for name in SHA256:
-        plain, packed = folder / name, folder / f"{name}.gz"
-        has_both = plain.is_file() and packed.is_file()
-        if has_both and not (is_official(plain) and is_official(packed)):
-            raise UserError(f"found {plain} and {packed}: remove the wrong one")
-        path = find_file(folder, name)
-        if path:
-            (official if is_official(path) else others).append(path)
-    if official and others:
-        raise UserError(
-            f"{others[0]} is not KMNIST's file, or is damaged, but {official[0]} is KMNIST's: "
-            "remove the wrong ones (KMNIST's are downloaded again), or choose another --data"
-        )
-
-
-def refuse_other_files(root, folder):
-    """Raise UserError if there are image files that are not KMNIST's where KMNIST is looked for.
-
-    They are the user's own, in a wrong place or incomplete: nothing may be trained on in their
-    place, or together with them. Folders of other datasets, such as root/MNIST, are left alone.
-    """
-    places = [root, root / "raw", root / "KMNIST", folder, *folder.glob("*/")]
-    paths = [path for place in places for path in sorted(place.glob("*"))]
-    suspects = [p for p in paths if "ubyte" in p.name or p.suffix in (".npy", ".npz")]
-    # a download that was killed leaves a .partial file
-    others = [
-        path
-        for path in suspects
-        if path.suffix != ".partial" and not (path.parent == folder and is_official(path))
-    ]
-    if others:
-        found = ", ".join(f"{path}/" if path.is_dir() else str(path) for path in others)
-        expected = ", ".join(str(folder / name) for name in SHA256)
-        raise UserError(
-            f"found {found}, but expected the four files {expected} (.gz may follow): "
-            "rename or move yours, or choose another --data"
-        )
+    """Return whether a gzipped file is KMNIST's."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.stem]
 
 
 def download(folder, names):
@@ -140,3 +118,27 @@ def download(folder, names):
         f"KMNIST is not in {folder} and could not be downloaded ({'; '.join(errors)}): put its "
         "four .gz files there, or choose another --data"
     )
+
+
+def read_idx(path):
+    """Return the array in an IDX file of bytes, which may be gzipped.
+
+    It starts with the bytes 0, 0, 8 (for uint8) and the number of dimensions. Their sizes follow,
+    big-endian integers of 32 bits, and then the values. Raises UserError.
+    """
+    try:
+        content = path.read_bytes()
+        # what a gzipped file starts with
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("another kind of file")
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        values = np.frombuffer(content, np.uint8, offset=4 + shape.nbytes)
+        # a copy, because PyTorch wants to be able to write to it
+        return values.reshape(shape).copy()
+    except (gzip.BadGzipFile, zlib.error, EOFError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged, or not an IDX file of bytes (uint8): if it is one of KMNIST's, "
+            "remove it to download it again; otherwise, replace it or choose another --data"
+        ) from error

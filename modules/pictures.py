@@ -1,6 +1,6 @@
 """Find and read a user's picture files."""
 
-from modules.errors import UserError, warn
+from modules.messages import UserError, warn
 
 import logging
 import re
@@ -32,6 +32,12 @@ PARTS = {"TIFF": "pages", "GIF": "frames", "WEBP": "frames", "PNG": "frames"}
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+def is_picture(path, folder):
+    """Return whether a path has a picture's name and is not hidden, nor in a hidden subfolder."""
+    hidden = [part for part in Path(path).relative_to(folder).parts if part.startswith(".")]
+    return Path(path).suffix.lower() in SUFFIXES and not hidden
+
+
 def find_pictures(paths):
     """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
 
@@ -41,8 +47,7 @@ def find_pictures(paths):
     for path in paths:
         found = []
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
-            found = [file for file in inside if "/." not in f"/{file.relative_to(path).as_posix()}"]
+            found = [file for file in sorted(path.rglob("*")) if is_picture(file, path)]
         elif not path.exists():
             # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
             folder = next((parent for parent in path.parents if parent.exists()), path.parent)

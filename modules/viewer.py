@@ -32,14 +32,16 @@ NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLAT
 def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
     """Return the image with its prediction below: green or red, or white if `truth` is not known.
 
-    probabilities: (classes,); truth: the right label. The others are as for draw_card().
+    image: (1, 28, 28) float32 in [0, 1]; probabilities: (classes,); truth: the right label;
+    picture, box: as for draw_card().
     """
     # OpenCV draws nothing but ASCII
     names = [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
-    predicted, lines = describe(probabilities, names)
-    color, true_name = WHITE, None
+    lines = describe(probabilities, names)
+    best = probabilities.argmax()
+    predicted, color, true_name = names[best], WHITE, None
     if truth is not None:
-        is_right = probabilities.argmax() == truth
+        is_right = best == truth
         color = GREEN if is_right else RED
         if not is_right:
             true_name = names[truth]
@@ -47,7 +49,8 @@ def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
     # only KMNIST's classes have a modern character: a class "o" of yours may be a Latin letter
     if classes != list(STROKES):
         predicted = true_name = None
-    return draw_card(image, predicted, lines, color, true_name, picture, box)
+    pixels = (255 * image[0]).round().byte().numpy()
+    return draw_card(pixels, predicted, lines, color, true_name, picture, box)
 
 
 def draw_card(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
@@ -91,6 +94,26 @@ def fit_picture(picture, box):
         start, end = corners.round().astype(int).tolist()
         cv2.rectangle(fitted, start, end, MARK, 2)
     return fitted
+
+
+def present(annotated, num_images, path, no_display=False):
+    """Save annotated images in a montage; show them in a window where there is a screen.
+
+    num_images: how many there are; no more than MAX_IMAGES are annotated.
+    """
+    if not annotated:
+        print("[INFO] nothing to show")
+        return
+    if num_images > len(annotated):
+        print(f"[INFO] at most {MAX_IMAGES} images are shown")
+    save_montage(path, annotated)
+    print(f"[INFO] saved {path}")
+    if no_display:
+        return
+    if has_screen():
+        show(annotated)
+    else:
+        print(f"[INFO] {NO_WINDOW}: open {path} instead")
 
 
 def save_montage(path, images):

@@ -206,7 +206,8 @@ def call_main(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         status = 0
         try:
-            cli.run(importlib.import_module(script.removesuffix(".py")).main)
+            module = importlib.import_module(script.removesuffix(".py"))
+            cli.run(module.main, module.parse_arguments)
         except SystemExit as end:
             # Python prints a text that a program exits with, and its exit status is then 1
             status = end.code

@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import REAL_KMNIST, assert_one_line, contents, skip_without_kmnist, start_process
 from idx import idx_bytes, read_dataset, write_dataset
+from PIL import Image
 
 
 def random_split(num_images, seed):
@@ -37,7 +38,6 @@ PLAIN = {
     for kind, values in zip(("images-idx3", "labels-idx1"), pair)
 }
 PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in PLAIN.items()}
-PLAIN_SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in PLAIN.items()}
 SHA256 = {name[:-3]: hashlib.sha256(content).hexdigest() for name, content in PACKED.items()}
 
 
@@ -92,7 +92,6 @@ def mirror(server, monkeypatch):
         return f"http://127.0.0.1:{port}/{quote(fault)}/"
 
     monkeypatch.setattr(kmnist, "SHA256", SHA256)
-    monkeypatch.setattr(kmnist, "PLAIN_SHA256", PLAIN_SHA256)
     monkeypatch.setattr(kmnist, "TIMEOUT", 60)
     monkeypatch.setattr(kmnist, "MIRRORS", [address("good")])
     monkeypatch.setenv("no_proxy", "*")
@@ -106,7 +105,8 @@ def assert_refused(mirror, server, tmp_path, call_main):
 
     def assert_refused(root, *words, script=("train.py",)):
         before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
-        assert_one_line(call_main(*script, "-d", root), 1, *words)
+        folder = ["-d", root] if root else []
+        assert_one_line(call_main(*script, *folder), 1, *words)
         after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
         assert (after, server.asked) == (before, [])
 
@@ -114,17 +114,15 @@ def assert_refused(mirror, server, tmp_path, call_main):
 
 
 def load(name, root):
-    return [datasets.load_dataset(name, root, train) for train in (True, False)]
+    dataset = datasets.load_dataset(name, root)
+    return dataset.train, dataset.test
 
 
 def assert_official(loaded):
     """These are the official images and labels."""
     for data, (images, labels) in zip(loaded, OFFICIAL.values()):
-        assert torch.equal(data.images, torch.tensor(images))
-        assert data.labels.tolist() == labels.tolist()
-        image, label = data[7]
-        assert torch.equal(image[0], torch.tensor(images[7]) / 255)
-        assert label == labels[7]
+        assert torch.equal(data.tensors[0], torch.tensor(images).unsqueeze(1) / 255)
+        assert torch.equal(data.tensors[1], torch.tensor(labels).long())
 
 
 def assert_loads_without_a_mirror(root):
@@ -143,7 +141,7 @@ def put_official(raw, *names):
 
 def test_good_mirror(mirror, server, tmp_path, capsys):
     kmnist.MIRRORS.append(mirror("404"))
-    assert_official(load("auto", tmp_path / "new"))
+    assert_official(load("kmnist", tmp_path / "new"))
     assert server.asked == 4 * ["good"]
     assert f"to {tmp_path / 'new' / 'KMNIST' / 'raw'}" in capsys.readouterr().out
     assert_loads_without_a_mirror(tmp_path / "new")
@@ -199,12 +197,12 @@ def test_files_put_there_by_hand(mirror, tmp_path):
     assert_loads_without_a_mirror(tmp_path / "packed")
     raw = put_official(write_dataset(tmp_path / "both", **OFFICIAL), "train")
     assert_loads_without_a_mirror(tmp_path / "both")
-    (raw / IMAGES).unlink()
-    assert_loads_without_a_mirror(tmp_path / "both")
     raw = write_dataset(tmp_path / "own", **OWN)
-    # plain content under a name that ends in .gz
-    (raw / IMAGES).rename(raw / f"{IMAGES}.gz")
     assert [len(data) for data in load("auto", tmp_path / "own")] == [12, 11]
+    # plain content under names that end in .gz
+    for name in SHA256:
+        (raw / name).rename(raw / f"{name}.gz")
+    assert [len(data) for data in load("auto", str(tmp_path / "own"))] == [12, 11]
 
 
 IMAGE_BYTES = idx_bytes(OWN["train"][0])
@@ -213,7 +211,7 @@ DAMAGED = [
     (IMAGES, IMAGE_BYTES[:16], "remove it"),
     (IMAGES, IMAGE_BYTES[:-1], "remove it"),
     (IMAGES, IMAGE_BYTES + b"\0", "remove it"),
-    (IMAGES, IMAGE_BYTES[:2] + b"\x0d" + IMAGE_BYTES[3:], "type float32: expected uint8"),
+    (IMAGES, IMAGE_BYTES[:2] + b"\x0d" + IMAGE_BYTES[3:], "(uint8)"),
     (LABELS, b"a text that somebody saved under this name", "remove it"),
     (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-9], "remove it"),
     (f"{LABELS}.gz", gzip.compress(b"something else"), "remove it"),
@@ -223,7 +221,8 @@ DAMAGED = [
 @pytest.mark.parametrize(("name", "content", "told"), DAMAGED)
 def test_damaged_file(name, content, told, tmp_path, assert_refused):
     raw = write_dataset(tmp_path, **OWN)
-    (raw / name).with_suffix("").unlink(missing_ok=True)
+    for path in [*raw.iterdir()] if name.endswith(".gz") else []:
+        path.rename(f"{path}.gz")
     (raw / name).write_bytes(content)
     assert_refused(tmp_path, raw / name, told)
 
@@ -245,41 +244,113 @@ def test_own_files_that_do_not_fit(name, tmp_path, assert_refused):
     assert_refused(tmp_path, raw, IMAGES, LABELS, told, "(N, 28, 28)", "from 0 to 9")
 
 
-# where files may be that are not where they should be, and what is taken for --data from there
+# where files may be that are not where they should be, what is given as --data, and what is told
 MISPLACED = [
-    (f"KMNIST/raw/{IMAGES[:12]}.idx3-ubyte", "."),
+    (f"KMNIST/raw/{IMAGES[:12]}.idx3-ubyte", ".", IMAGES),
     # as a Mac unpacks some archives of MNIST
-    (f"KMNIST/raw/{IMAGES}/{IMAGES[:12]}.idx3-ubyte", "."),
-    ("KMNIST/raw/train.npz", "."),
-    (IMAGES, "."),
-    (f"KMNIST/{IMAGES}", "."),
-    (f"KMNIST/raw/{IMAGES}.gz", "KMNIST/raw"),
-    (f"KMNIST/raw/{IMAGES}", "KMNIST"),
+    (f"KMNIST/raw/{IMAGES}/{IMAGES[:12]}.idx3-ubyte", ".", LABELS),
+    ("KMNIST/raw/train.npz", ".", "train.npz"),
+    (IMAGES, ".", "put such files into KMNIST/raw"),
+    (f"KMNIST/{IMAGES}", ".", "put such files into KMNIST/raw"),
+    (f"KMNIST/raw/{IMAGES}.gz", "KMNIST/raw", "try --data {}"),
+    (f"KMNIST/raw/{IMAGES}", "KMNIST", "try --data {}"),
 ]
 
 
-@pytest.mark.parametrize(("name", "root"), MISPLACED)
-def test_files_in_a_wrong_place(name, root, tmp_path, assert_refused):
+@pytest.mark.parametrize(("name", "root", "told"), MISPLACED)
+def test_files_in_a_wrong_place(name, root, told, tmp_path, assert_refused):
     """KMNIST's own, too: they are not overlooked."""
-    path, root = tmp_path / name, tmp_path / root
+    path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(PACKED[f"{IMAGES}.gz"])
-    assert_refused(root, path.name, *(root / "KMNIST" / "raw" / name for name in SHA256))
+    assert_refused(tmp_path / root, "KMNIST", told.format(f"{tmp_path};"))
+
+
+def test_files_in_a_wrong_place_of_the_default_folder(tmp_path, assert_refused):
+    """Whatever else lies there; pictures in a layout that is not understood stay unnoticed."""
+    (tmp_path / "data" / "Train").mkdir(parents=True)
+    (tmp_path / "data" / IMAGES).write_bytes(b"")
+    assert_refused(None, "data holds", IMAGES, "KMNIST/raw", "--dataset kmnist")
+
+
+def test_kmnist_is_downloaded_to_a_folder_that_holds_no_other_data(mirror, tmp_path):
+    """Or to any, where it is told to."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").touch()
+    (tmp_path / "shared" / "FashionMNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "pictures" / "cats").mkdir(parents=True)
+    for name, folder in [("auto", "empty"), ("auto", "shared"), ("kmnist", "pictures")]:
+        assert_official(load(name, str(tmp_path / folder)))
+    # without --data, other things in the folder `data` do not matter
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    assert_official(load("auto", None))
+
+
+def put_pictures(root, *folders, name="1.png"):
+    """Put a picture into each of the folders."""
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(OWN["train"][0][len(folder) % 12]).save(root / folder / name, "png")
+
+
+BOTH = ["train/a", "train/b", "test/a", "test/b"]
+# folders with pictures, or files, in a folder x; what is given as --data; what is told
+LAYOUTS = {
+    "capital letters": (
+        ["Train/a", "Train/b", "Test/a"],
+        "x",
+        "rename Train to train, Test to test",
+    ),
+    "training": (["training/a", "training/b", "testing/a"], "x", "rename training to train"),
+    "trainingSet": (["trainingSet/trainingSet/a", "testSet/testSet/a"], "x", "testSet to test"),
+    "val": (["train/a", "train/b", "val/a"], "x", "rename val to test"),
+    "Valid": (["train/a", "train/b", "Valid/a"], "x", "rename Valid to test"),
+    "no split": (["a", "b"], "x", "folders of its own in train and test"),
+    "no classes": (["."], "x", "folders of its own in train and test"),
+    "no classes in train": (["train", "test"], "x", "folders of its own in train and test"),
+    "too high": ([f"mine/{folder}" for folder in BOTH], "x", "x/mine"),
+    "too low": (BOTH, "x/train", "try --data {}/x;"),
+    "misspelled": (BOTH, "X1", "does not exist"),
+    "almost": (BOTH, "xx", "try --data {}/x;"),
+    "CSV": (["train.csv"], "x", "save what train.csv holds"),
+    "ZIP inside": (["images.zip", "__MACOSX/a"], "x", "save what images.zip holds"),
+    "ZIP": (["images.zip"], "x/images.zip", "unpack it"),
+    "a file": (["a.txt"], "x/a.txt", "is a file"),
+    "something else": ([*"cdefgh", "CIFAR/data"], "x", "holds CIFAR, c, d, e, ..."),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folder_that_is_not_understood(layout, tmp_path, assert_refused):
+    """Nothing is trained on in its place."""
+    found, given, told = LAYOUTS[layout]
+    for name in found:
+        if "." in name[1:] or len(name) == 1 and layout == "something else":
+            (tmp_path / "x").mkdir(exist_ok=True)
+            (tmp_path / "x" / name).touch()
+        else:
+            put_pictures(tmp_path / "x", name)
+    assert_refused(tmp_path / given, tmp_path / given, told.format(tmp_path))
 
 
 def test_own_files_are_never_mixed_with_kmnists(trained, tmp_path, assert_refused):
-    raw = put_official(write_dataset(tmp_path / "one", train=OWN["train"]), "train", "t10k")
-    for content in (PACKED[f"{IMAGES}.gz"], PACKED[f"{IMAGES}.gz"][:-9], b""):
-        (raw / f"{IMAGES}.gz").write_bytes(content)
-        assert_refused(tmp_path / "one", f"found {raw / IMAGES} and {raw / IMAGES}.gz: remove")
-
     two = put_official(write_dataset(tmp_path / "two", train=OWN["train"]), "t10k")
     three = write_dataset(tmp_path / "three", train=OWN["train"])
     # predict.py needs the test set only, and takes or downloads none beside own images
     for script in (["train.py"], ["predict.py", "-m", trained.model]):
-        told = two / IMAGES, "is not KMNIST's", two / "t10k-images-idx3-ubyte.gz"
-        assert_refused(tmp_path / "two", *told, script=script)
-        assert_refused(tmp_path / "three", three / "t10k-images-idx3-ubyte", script=script)
+        for raw in (two, three):
+            told = f"{raw} holds", IMAGES, LABELS, "all four plain or all four with .gz"
+            assert_refused(raw.parent.parent, *told, script=script)
+
+    # also where all are gzipped, as files that are damaged are
+    four = put_official(tmp_path / "four" / "KMNIST" / "raw", "t")
+    five = put_official(tmp_path / "five" / "KMNIST" / "raw", "t10k")
+    for raw in (four, five):
+        (raw / f"{IMAGES}.gz").write_bytes(gzip.compress(idx_bytes(OWN["train"][0])))
+        assert_refused(raw.parent.parent, f"{raw} holds {IMAGES}.gz: expected", "download it again")
+    # and where one's own replace but some of the plain ones that torchvision leaves beside
+    six = put_official(write_dataset(tmp_path / "six", train=OWN["train"]), "t")
+    assert_refused(tmp_path / "six", f"{six} holds {IMAGES}, {LABELS}: expected")
 
 
 @pytest.mark.parametrize("said", ["no pixel is above 1, but", "the images are mostly light"])
@@ -309,17 +380,17 @@ def test_averages_count_only_classes_that_occur(data, paths, call_main):
     assert average == pytest.approx(accuracy, abs=0.1)
 
 
-def test_pipe_that_closes_does_not_change_the_dataset(monkeypatch, tmp_path):
+def test_pipe_that_closes_does_not_change_the_dataset(monkeypatch):
     """A BrokenPipeError, as in `train.py | true`, is a ConnectionError, and no failed download."""
     monkeypatch.setattr("builtins.print", lambda *_, **__: (_ for _ in ()).throw(BrokenPipeError))
     with pytest.raises(BrokenPipeError):
-        datasets.load_dataset("auto", tmp_path, train=True)
+        datasets.load_dataset()
 
 
 def download_as_a_process(mirrors, sha256, root):
     kmnist.MIRRORS[:] = mirrors
     kmnist.SHA256.update(sha256)
-    datasets.load_dataset("kmnist", root, train=True)
+    datasets.load_dataset("kmnist", root)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGKILL")
@@ -346,7 +417,7 @@ def test_offline_auto_trains_on_synthetic_hiragana(tmp_path, monkeypatch, call_m
 
     monkeypatch.setattr("modules.synthetic.draw_images", draw_fewer)
     flags = ["-m", tmp_path / "model.pth"]
-    run = call_main("train.py", *flags, "-d", tmp_path / "data", "-p", tmp_path / "p.png", "-e", 1)
+    run = call_main("train.py", *flags, "-p", tmp_path / "p.png", "-e", 1)
     assert run.returncode == 0
     assert "[INFO] synthetic Hiragana: 900 training, 300 validation, 200 test images" in run.stdout
     (warning,) = run.stderr.splitlines()

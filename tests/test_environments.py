@@ -94,15 +94,3 @@ def test_each_line_is_shown_at_once_until_ctrl_c(trained, tmp_path):
     run = script.finish()
     assert (run.returncode, run.stderr) == (130, "")
     assert run.stdout.endswith("\n[INFO] stopped\n")
-
-
-@needs_signals
-def test_reader_of_the_lines_goes_away(paths, tmp_path):
-    """As in `python train.py | head -n 1`."""
-    lines = tmp_path / "lines"
-    os.mkfifo(lines)
-    script = Script("train.py", *paths, "-e", 1000, stdout=lines)
-    with lines.open() as reader:
-        reader.readline()
-    run = script.finish()
-    assert (run.returncode, run.stderr) == (1, "")

@@ -1,11 +1,13 @@
 """A folder of pictures as a dataset: any classes, sizes and formats."""
 
-from modules.checkpoint import load_checkpoint, save_checkpoint
+from modules.checkpoint import load_checkpoint
 from modules.datasets import load_dataset
 from modules.synthetic import draw_character
 
 import re
 import shutil
+from collections import Counter
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -79,11 +81,11 @@ def test_small_pictures_are_taken_as_they_are(data, tmp_path, monkeypatch, recwa
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(images[number])
             (picture if number % 2 else picture.convert("RGB")).save(path)
-    for split, chosen in splits.items():
-        dataset = load_dataset("auto", tmp_path, train=split == "train")
-        assert torch.equal(dataset.images, torch.tensor(images[chosen]))
-        assert dataset.labels.tolist() == labels[chosen].tolist()
-        assert dataset.classes == [f"class {label}" for label in range(10)]
+    dataset = load_dataset("auto", tmp_path)
+    assert dataset.classes == [f"class {label}" for label in range(10)]
+    for (found, found_labels), chosen in zip((dataset.train[:], dataset.test[:]), splits.values()):
+        assert torch.equal(found[:, 0], torch.tensor(images[chosen]) / 255)
+        assert found_labels.tolist() == labels[chosen].tolist()
     assert dataset.title == "10 classes of pictures"
     assert not recwarn.list
 
@@ -93,14 +95,21 @@ def remove(root, *names):
         shutil.rmtree(root / name)
 
 
+def spoil(root, name):
+    """Take the endings off the names of the pictures in a folder."""
+    for path in (root / name).iterdir():
+        path.rename(path.with_suffix(""))
+
+
 WRONG_FOLDERS = {
-    "test/ (none)": lambda root: remove(root, "test"),
-    "train/ (none)": lambda root: remove(root, "train"),
-    "test/cow": lambda root: (root / "test" / "cow").mkdir(),
-    "train/cow": lambda root: (root / "train" / "cow").mkdir(),
-    "train/cat one and test/cat one": lambda root: remove(
+    "test/CLASS": lambda root: remove(root, "test"),
+    "test/cat one": lambda root: remove(root, "train"),
+    "has cow, but the classes are cat one, o, ": lambda root: (root / "test" / "cow").mkdir(),
+    "no picture in train/cow": lambda root: (root / "train" / "cow").mkdir(),
+    "of two classes or more": lambda root: remove(
         root, "train/o", "train/ねこ", "test/o", "test/ねこ"
     ),
+    "no picture in train/o: let the names of pictures end": lambda root: spoil(root, "train/o"),
 }
 
 
@@ -111,10 +120,66 @@ def test_folder_that_is_not_as_expected(told, pictures, tmp_path, call_main):
     assert_one_line(call_main("train.py", "-d", root), 1, root, told)
 
 
+def test_what_is_not_read(pictures, tmp_path, capsys):
+    """What computers put beside pictures; a third split; a name in two forms is one class."""
+    root = shutil.copytree(pictures, tmp_path / "pictures")
+    for split in ("train", "test"):
+        for name in (".ipynb_checkpoints", "o/.ipynb_checkpoints", "__MACOSX/o"):
+            shutil.copytree(pictures / split / "o", root / split / name)
+        for form in ("NFC", "NFD"):
+            shutil.copytree(pictures / split / "o", root / split / normalize(form, "が"))
+    shutil.copytree(root / "test", root / "valid")
+    dataset = load_dataset("auto", root)
+    assert dataset.classes == ["cat one", "o", "が", "ねこ"]
+    assert dataset.train.tensors[1].bincount().tolist() == [16, 16, 32, 16]
+    assert dataset.test.tensors[1].bincount().tolist() == [4, 4, 8, 4]
+    assert (
+        f"80 training images from {root / 'train'} (valid is not used)" in capsys.readouterr().out
+    )
+
+
+def test_class_that_is_in_validation_alone_is_named(pictures, tmp_path, call_main):
+    root = tmp_path / "few"
+    for number in range(20):
+        for split in ("train", "test"):
+            shutil.copytree(pictures / split / "o", root / split / f"class {number}")
+            for path in sorted((root / split / f"class {number}").iterdir())[2:]:
+                path.unlink()
+    flags = ["-d", root, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-e", 1]
+    (line,) = call_main("train.py", *flags).stderr.splitlines()
+    validated = torch.randperm(40, generator=torch.Generator().manual_seed(42))[30:]
+    classes = Counter(f"class {i}" for i in sorted(range(20), key=str) for _ in range(2)).keys()
+    labels = [label // 2 for label in validated.tolist()]
+    (alone,) = [list(classes)[label] for label in set(labels) if labels.count(label) == 2]
+    assert line.startswith(f"[WARNING] all images of {alone} are kept for validation")
+    # --resume goes on with the same images alone
+    shutil.copy(pictures / "train" / "o" / "00.png", root / "train" / "class 7" / "new.png")
+    run = call_main("train.py", *flags, "--resume", "-e", 2)
+    *_, error = run.stderr.splitlines()
+    assert error.startswith(f"[ERROR] {root} does not hold the images that {flags[3]} was")
+    assert run.returncode == 1 and "train again without --resume" in error
+
+
+def test_model_knows_its_classes(pictures, tmp_path, call_main):
+    """So that a folder with test images alone is enough, of which no more are read than shown."""
+    flags = ["-m", tmp_path / "m.pth", "-p", tmp_path / "p.png"]
+    assert call_main("train.py", *flags, "-d", pictures, "-e", 1).returncode == 0
+    root = tmp_path / "mine"
+    shutil.copytree(pictures / "test" / "o", root / "test" / "o")
+    predict = ["predict.py", *flags[:2], "-o", tmp_path / "o.png", "--no-display", "-d", root]
+    run = call_main(*predict, "-n", 3)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"[INFO] loading 3 test images from {root / 'test'}...\n" in run.stdout
+    assert re.findall(r"ground truth label: (.*), predicted", run.stdout) == 3 * ["o"]
+    assert "loading 4 test images" in call_main(*predict, "--mistakes").stdout
+    shutil.rmtree(root)
+    assert_one_line(call_main(*predict), 1, root, "does not exist")
+
+
 def test_pictures_of_other_classes_than_the_models(pictures, trained, data, tmp_path, call_main):
     root = shutil.copytree(pictures, tmp_path / "pictures")
     predict = ["predict.py", "-m", trained.model, "-d", root, "--no-display"]
-    assert_one_line(call_main(*predict), 1, root, "other classes", "cat one", trained.model)
+    assert_one_line(call_main(*predict), 1, root, "has cat one, ねこ", "o, ki, su, tsu", "--data")
     # beside KMNIST, they are not what a model of KMNIST is tested on
     shutil.copytree(data / "KMNIST", root / "KMNIST")
     assert call_main(*predict).returncode == 0
@@ -123,5 +188,5 @@ def test_pictures_of_other_classes_than_the_models(pictures, trained, data, tmp_
 def test_wide_network_is_saved_and_loaded(tmp_path):
     """A file of 64 MB is no damage."""
     wide = {"model": {"w": torch.ones(2**24)}, "classes": [], "dataset": "", "data": ""}
-    save_checkpoint(tmp_path / "m.pth", wide)
+    torch.save(wide, tmp_path / "m.pth")
     assert load_checkpoint(tmp_path / "m.pth")["model"]["w"].sum() == 2**24

@@ -2,7 +2,7 @@
 
 from modules import viewer
 from modules.pictures import find_pictures, read_picture
-from modules.preprocess import find_character, to_kmnist
+from modules.preprocess import find_character
 from modules.synthetic import draw_character
 
 import re
@@ -25,6 +25,10 @@ from conftest import (
     run_script,
 )
 from PIL import Image
+
+
+def to_kmnist(picture):
+    return find_character(picture)[0]
 
 
 def on_paper(image, rng, dark):
@@ -459,7 +463,9 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     run = run_script("predict.py", *flags)
     assert run.returncode == 1
     lines = run.stderr.splitlines()
-    assert len(lines) == len(BAD_PICTURES) + 2, run.stderr
+    assert len(lines) == len(BAD_PICTURES) + 3, run.stderr
+    number = len(BAD_PICTURES) + 2
+    assert lines[-1] == f"[ERROR] {number} of {number + 2} pictures were not read: see above"
     for path in [*(folder / name for name in BAD_PICTURES), empty, missing]:
         assert any(line.startswith(f"[ERROR] {path}: ") for line in lines), path
     for name, reason in {

@@ -1,5 +1,5 @@
 from modules import viewer
-from modules.classifier import load_network
+from modules.checkpoint import load_network
 
 import re
 from collections import Counter
@@ -124,7 +124,7 @@ def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
 def test_names_that_opencv_cannot_draw_appear_as_numbers(monkeypatch):
     written = []
     monkeypatch.setattr(viewer, "draw_card", lambda *args: written.append(args[1:5]))
-    viewer.annotate(None, torch.tensor([0.2, 0.8]), ["cat", "ねこ"], truth=0)
+    viewer.annotate(torch.zeros(1, 28, 28), torch.tensor([0.2, 0.8]), ["cat", "ねこ"], truth=0)
     assert written == [(None, ["class 1 80.0%", "true: cat"], viewer.RED, None)]
     monkeypatch.undo()
     # a long name is written smaller, and ends within the image

@@ -100,11 +100,11 @@ def test_seed_chooses_the_initial_weights_and_the_split(paths, monkeypatch, call
 
 def test_defaults(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
-    args, _ = train.parse_arguments()
+    args = train.parse_arguments()
     defaults = {name: str(value) for name, value in vars(args).items() if name != "device"}
     assert defaults == {
         "model": str(Path("output/model.pth")), "plot": str(Path("output/plot.png")),
-        "data": "data", "dataset": "auto", "epochs": "10", "batch_size": "64", "lr": "0.001",
+        "data": "None", "dataset": "auto", "epochs": "10", "batch_size": "64", "lr": "0.001",
         "val_split": "0.25", "augment": "False", "amp": "False", "resume": "False", "seed": "42",
     }  # fmt: skip
 
@@ -199,17 +199,17 @@ def watched(monkeypatch, paths, call_main):
                     seen["log_probs"].append(log_probs.dtype)
                 return log_probs
 
-        configure = train.configure_training
+        train_epoch = train.train_epoch
 
-        def configure_training(model, *rest):
-            parts = loss_fn, adam, _ = configure(model, *rest)
-            seen.update(net=model, loss_fn=loss_fn, adam=adam, group=adam.param_groups[0])
-            adam.register_step_pre_hook(lambda *_: seen["lr"].append(seen["group"]["lr"]))
-            return parts
+        def watched_epoch(model, loader, loss_fn, adam, *rest):
+            if "net" not in seen:
+                seen.update(net=model, loss_fn=loss_fn, adam=adam, group=adam.param_groups[0])
+                adam.register_step_pre_hook(lambda *_: seen["lr"].append(seen["group"]["lr"]))
+            return train_epoch(model, loader, loss_fn, adam, *rest)
 
         with monkeypatch.context() as patch:
             patch.setattr(train, "LeNet", WatchedNet)
-            patch.setattr(train, "configure_training", configure_training)
+            patch.setattr(train, "train_epoch", watched_epoch)
             assert call_main("train.py", *paths, "-e", 2, *flags).returncode == 0
         return seen | torch.load(paths[3], weights_only=True)
 

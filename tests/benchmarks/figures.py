@@ -10,11 +10,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules import viewer
 from modules.augment import warp
-from modules.checkpoint import load_checkpoint
-from modules.classifier import load_network, predict
+from modules.checkpoint import load_checkpoint, load_network
+from modules.classifier import predict, to_input
 from modules.datasets import load_dataset
 from modules.plots import draw_plot
-from modules.preprocess import find_character, to_kmnist
+from modules.preprocess import find_character
 from modules.synthetic import STROKES, draw_character
 
 import cv2
@@ -195,7 +195,8 @@ def draw_pad(path, model):
     for stroke in HAND:
         for start, end in zip(stroke, stroke[1:]):
             cv2.line(canvas, start, end, 255, viewer.LINE_WIDTH, cv2.LINE_AA)
-    image = to_kmnist(Image.fromarray(np.pad(canvas, viewer.MARGIN)))
+    image = find_character(Image.fromarray(np.pad(canvas, viewer.MARGIN)))[0]
+    image = to_input(image)
     card = viewer.annotate(image, predict(model, image[None])[0], CLASSES)
     window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), card]
     border = cv2.copyMakeBorder(
@@ -223,13 +224,14 @@ def draw_photograph(path, model):
     noisy = photograph * light[..., None] + rng.normal(0, 4, photograph.shape)
     picture = Image.fromarray(cv2.GaussianBlur(noisy, (0, 0), 0.8).clip(0, 255).astype(np.uint8))
     image, box = find_character(picture)
+    image = to_input(image)
     probabilities = predict(model, image[None])[0]
     cv2.imwrite(str(path), viewer.annotate(image, probabilities, CLASSES, picture=picture, box=box))
 
 
 def annotate(data, probabilities, number):
     """Return a test image annotated as predict.py does it."""
-    image, truth = data.images[number].numpy(), data.labels[number]
+    image, truth = data[number]
     return viewer.annotate(image, probabilities[number], CLASSES, truth)
 
 
@@ -255,19 +257,19 @@ def draw_curves(path, history):
 def main():
     synthetic, kmnist, folder = map(Path, sys.argv[1:])
     model, _ = load_network(synthetic)
-    data = load_dataset("synthetic", root=None, train=False)
+    data = load_dataset("synthetic").test
     image, label = data[IMAGE]
     draw_convolution(folder / "convolution.png", model, image)
     draw_network(folder / "network.png", model, image, label)
     # an image of each class that is easy to read
     numbers = [31, 175, 162, 299, 153, 116, 147, 15, 270, 203]
-    chosen = [np.flatnonzero(data.labels == i)[number] for i, number in enumerate(numbers)]
+    chosen = [np.flatnonzero(data.tensors[1] == i)[number] for i, number in enumerate(numbers)]
     draw_warps(folder / "warps.png", data[chosen][0])
     draw_pad(folder / "drawing.png", model)
     draw_photograph(folder / "photograph.png", model)
     draw_curves(folder / "plot.png", load_checkpoint(kmnist)["history"])
 
-    probabilities = predict(model, data.images)
+    probabilities = predict(model, data.tensors[0])
     cards = [annotate(data, probabilities, number) for number in PREDICTIONS]
     viewer.save_montage(folder / "predictions.png", cards)
     cards = [annotate(data, probabilities, number) for number in MISTAKES]

@@ -14,9 +14,10 @@ from io import BytesIO
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from modules.classifier import load_network, predict
+from modules.checkpoint import load_network
+from modules.classifier import predict, to_input
 from modules.datasets import load_dataset
-from modules.preprocess import to_kmnist
+from modules.preprocess import find_character
 
 import cv2
 import numpy as np
@@ -433,11 +434,11 @@ def measure(name, strength, images, labels, model, args):
         picture = make(name, strength, images[i], images[i - 1], [args.seed, i])
         start = time.perf_counter()
         try:
-            image, result = to_kmnist(picture), None
+            image, result = find_character(picture)[0], None
         except ValueError:
             image, result = np.zeros((28, 28), np.uint8), "refused"
         times.append(1000 * (time.perf_counter() - start))
-        probabilities = predict(model, image[None])[0]
+        probabilities = predict(model, to_input(image[None]))[0]
         if not result:
             result = "right" if probabilities.argmax() == label else "wrong"
             results["above"] += int(result == "wrong" and probabilities.max() > 0.8)
@@ -483,13 +484,15 @@ def main():
     cv2.setNumThreads(1)
     model, checkpoint = load_network(args.model)
     is_kmnist = (args.data / "KMNIST" / "raw").is_dir()
-    data = load_dataset("kmnist" if is_kmnist else "synthetic", args.data, train=args.train)
+    data = load_dataset("kmnist" if is_kmnist else "synthetic", args.data)
+    data, title = (data.train if args.train else data.test), data.title
     chosen = np.random.default_rng(args.seed).permutation(len(data))[: args.num]
-    images, labels = data.images[chosen].numpy(), data.labels[chosen]
+    inputs, labels = data[chosen]
+    images = (255 * inputs[:, 0]).round().byte().numpy()
 
-    share = (predict(model, images).argmax(dim=1) == labels).double().mean()
+    share = (predict(model, inputs).argmax(dim=1) == labels).double().mean()
     split = "training" if args.train else "test"
-    print(f"{args.num} {split} images of {data.title}, seed {args.seed}: {share:.1%} are read\n")
+    print(f"{args.num} {split} images of {title}, seed {args.seed}: {share:.1%} are read\n")
     print("| kind | strength | for | right | refused | wrong | wrong above 80% | ms |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, (_, strengths, tuning) in KINDS.items():
