@@ -6,7 +6,6 @@ from modules.messages import UserError, progress_bar, warn
 from modules.pictures import is_picture, read_picture
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from os.path import realpath
 from pathlib import Path
@@ -190,27 +189,17 @@ def read_pictures(pictures, folder):
     # this needs OpenCV
     from modules.preprocess import find_character
 
-    def read(picture):
-        try:
-            return find_character(read_picture(picture[0]), as_it_is=True)[0]
-        except UserError as error:
-            return error
-
     split = "training" if folder.name == "train" else "test"
     unused = [path.name for path in visible(folder.parent) if path.name.startswith("val")]
     note = f" ({', '.join(unused)} is not used)" if unused else ""
     print(f"[INFO] loading {len(pictures)} {split} images from {folder}{note}...")
     images, labels = [], []
-    # threads are faster: while Pillow and OpenCV compute, another one can go on
-    with ThreadPoolExecutor() as pool:
-        for image, (path, label) in zip(
-            pool.map(read, pictures), progress_bar(pictures, "reading")
-        ):
-            if isinstance(image, UserError):
-                warn(f"{path}: {image}; left out")
-            else:
-                images.append(image)
-                labels.append(label)
+    for path, label in progress_bar(pictures, "reading"):
+        try:
+            images.append(find_character(read_picture(path), as_it_is=True)[0])
+            labels.append(label)
+        except UserError as error:
+            warn(f"{path}: {error}; left out")
     if not images:
         raise UserError(f"no picture in {folder} can be read: choose another --data")
     return np.array(images), np.array(labels)

@@ -90,6 +90,27 @@ def test_small_pictures_are_taken_as_they_are(data, tmp_path, monkeypatch, recwa
     assert not recwarn.list
 
 
+def test_small_light_pictures_are_seen_in_one_way(data, tmp_path, call_main):
+    """By train.py and by --image: a class that fills its pictures is not inverted."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 24), ("test", 6)):
+        for name, size in (("coat", 26), ("shoe", 8)):
+            for i in range(number):
+                path = tmp_path / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = rng.integers(0, 12, (28, 28)).astype(np.uint8)
+                pixels[1 : 1 + size, 1:27] = rng.integers(170, 240)
+                Image.fromarray(pixels).save(path)
+    flags = ["-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-d", tmp_path]
+    assert " 1.0000        12" in call_main("train.py", *flags, "-b", 8, "-e", 6).stdout
+    images = ["-i", tmp_path / "test", "-o", tmp_path / "o.png", "--no-display"]
+    found = re.findall(
+        r"test/(\w+)/\d.png: predicted label: (\w+)",
+        call_main("predict.py", *flags[:2], *images).stdout,
+    )
+    assert len(found) == 12 and all(name == label for name, label in found)
+
+
 def remove(root, *names):
     for name in names:
         shutil.rmtree(root / name)

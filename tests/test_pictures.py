@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 from conftest import (
@@ -24,7 +25,7 @@ from conftest import (
     read_split,
     run_script,
 )
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def to_kmnist(picture):
@@ -390,6 +391,66 @@ def test_character_is_found_in_a_photograph(kind):
         ink = np.any(written(expected) < 128, axis=2).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(ink)
         assert np.abs(np.subtract(box, (x, y, x + width, y + height))).max() <= 3
+
+
+def symbol(text):
+    """Return a symbol, (300, 300) uint8, black on white, and the box of its ink."""
+    picture = Image.new("L", (300, 300), 255)
+    font = ImageFont.truetype(
+        str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size
+    )
+    ImageDraw.Draw(picture).text((150 + shift[0], 150), text, font=font, fill=0, anchor="mm")
+    pixels = np.array(picture)
+    left, top, width, height = cv2.boundingRect(np.uint8(pixels < 128))
+    return pixels, (left, top, left + width, top + height)
+
+
+@pytest.mark.parametrize("text", "ij!?:;…%÷=≡½åőůñéÄ")
+def test_symbol_of_several_parts_is_kept_whole(text):
+    pixels, expected = symbol(text)
+    _, box = find_character(Image.fromarray(pixels))
+    assert np.abs(np.subtract(box, expected)).max() <= 6
+
+
+@pytest.mark.parametrize("dot", [1, 1.3, 2])
+@pytest.mark.parametrize("pen", [6, 13, 30])
+def test_dot_inside_a_letter_is_kept(pen, dot):
+    """As in letters of Arabic, which differ in it."""
+    letter = np.full((300, 300, 3), 255, np.uint8)
+    hook = [(84, 105), (135, 84), (216, 105), (144, 135), (108, 180), (126, 234), (180, 258)]
+    cv2.polylines(letter, [np.array(hook)], False, (0, 0, 0), pen, cv2.LINE_AA)
+    without = to_kmnist(Image.fromarray(letter))
+    cv2.circle(letter, (176, 192), round(pen * dot / 2), (0, 0, 0), -1, cv2.LINE_AA)
+    assert np.abs(to_kmnist(Image.fromarray(letter)) - np.float32(without)).max() > 150
+
+
+def test_specks_and_holes_are_no_parts():
+    """Dust is finer than the pen, and comes in crowds; a hole is beside the character."""
+    _, expected = find_character(Image.fromarray(written()))
+    rng = np.random.default_rng(0)
+    dusty, worn, holed = written(), written(), written()
+    for x, y in rng.integers(30, 270, (20, 2)).tolist():
+        cv2.circle(dusty, (x, y), 1, (60, 60, 60), -1, cv2.LINE_AA)
+    for x, y in rng.integers(20, 280, (40, 2)).tolist():
+        if not (70 < x < 230 and 70 < y < 230):
+            cv2.circle(worn, (x, y), 3, (0, 0, 0), -1, cv2.LINE_AA)
+    cv2.circle(holed, (60, 150), 7, (0, 0, 0), -1, cv2.LINE_AA)
+    for picture in (dusty, worn, holed):
+        _, box = find_character(Image.fromarray(picture))
+        assert np.abs(np.subtract(box, expected)).max() <= 4
+
+
+@pytest.mark.parametrize("size", [60, 160])
+def test_second_character_in_a_picture_hardly_higher_than_the_first(size):
+    picture = np.full((500, 900), 255, np.uint8)
+    draw_character(picture, "ma", x=80, y=80, size=340, color=0, width=24)
+    left, top, width, height = cv2.boundingRect(255 - picture)
+    draw_character(picture, "ki", x=500, y=200, size=size, color=0, width=size // 12)
+    _, box = find_character(Image.fromarray(picture))
+    assert np.abs(np.subtract(box, (left, top, left + width, top + height))).max() < 12
+    draw_character(picture, "o", x=500, y=80, size=340, color=0, width=24)
+    with pytest.raises(ValueError, match="more than one character"):
+        find_character(Image.fromarray(picture))
 
 
 UNCLEAR = {

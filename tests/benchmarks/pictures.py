@@ -20,9 +20,10 @@ from modules.datasets import load_dataset
 from modules.preprocess import find_character
 
 import cv2
+import matplotlib
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 WHITE, DARK, RED = (250, 250, 248), (40, 40, 46), (200, 40, 45)
 # pixels: a picture's side, and the side of its character
@@ -341,6 +342,16 @@ def second(image, rng, strength, other):
     return camera(draw(WHITE, np.maximum(ink, other)), rng)
 
 
+@kind("second character in 900x500", (60, 100, 160, 340), tuning=True)
+def second_in_tight(image, rng, strength, other):
+    """The picture is hardly higher than the first character, which has 340 pixels."""
+    shape = 500, 900
+    ink = place(image, 340, shape, (rng.uniform(190, 230), 250))
+    x = 400 + strength / 2 + rng.uniform(40, 110)
+    ink = np.maximum(ink, place(other, strength, shape, (x, 250 + rng.uniform(-60, 60))))
+    return camera(draw(WHITE, ink), rng)
+
+
 COLORS = {
     "red on cyan": ((60, 150, 170), (230, 95, 60)),
     "green on red": ((205, 85, 75), (40, 145, 60)),
@@ -389,6 +400,11 @@ def narrow(image, rng, strength, other):
 @kind("40x40", tuning=True)
 def tiny(image, rng, strength, other):
     return draw(WHITE, place(image, rng.uniform(22, 32), (40, 40)))
+
+
+@kind("64x64")
+def small_photograph(image, rng, strength, other):
+    return camera(draw(WHITE, anywhere(image, rng, (64, 64), 0.6, 0.75)), rng, blur=0.4)
 
 
 @kind("outlined", tuning=True)
@@ -451,6 +467,80 @@ def measure(name, strength, images, labels, model, args):
     return [100 * results[key] / len(labels) for key in keys], np.median(times)
 
 
+# symbols of several parts, as fonts of matplotlib's draw them; and as strokes of a pen, lists of
+# points in percent, of which one point is a dot
+SYMBOLS, FONTS = "ij!?:;…%÷=≡½åőůñéÄ", Path(matplotlib.get_data_path(), "fonts", "ttf")
+TUNING, HELD_OUT = ["DejaVuSans", "DejaVuSerif-Bold"], ["STIXGeneral", "STIXGeneralBol", "cmr10"]
+HOOK = [(28, 35), (45, 28), (72, 35), (48, 45), (36, 60), (42, 78), (60, 86), (74, 83)]
+HAND = {
+    "i": [[(50, 38), (50, 82)], [(50, 22)]],
+    "jim": [HOOK, [(54, 64)]],
+    "kha": [HOOK, [(49, 16)]],
+    "theh": [[(20, 60), (30, 70), (70, 70), (80, 58)], [(42, 45)], [(58, 45)], [(50, 33)]],
+    "colon": [[(50, 35)], [(50, 70)]],
+    "ellipsis": [[(25, 70)], [(50, 70)], [(75, 70)]],
+    "!": [[(50, 20), (50, 65)], [(50, 80)]],
+    "divide": [[(25, 50), (75, 50)], [(50, 30)], [(50, 70)]],
+    "a with dots": [[(30, 75), (50, 35), (70, 75)], [(40, 20)], [(60, 20)]],
+    "=": [[(25, 40), (75, 40)], [(25, 60), (75, 60)]],
+}
+
+
+def write(symbol, font, size):
+    picture = Image.new("RGB", (300, 300), "white")
+    options = {"font": ImageFont.truetype(str(FONTS / f"{font}.ttf"), size), "anchor": "mm"}
+    ImageDraw.Draw(picture).text((150, 150), symbol, fill="black", **options)
+    return np.array(picture)
+
+
+def draw_strokes(strokes, width, dot, rng):
+    """Draw strokes with a pen of that width, in pixels, and dots so many times as wide."""
+    picture, shift = np.full((300, 300, 3), 255, np.uint8), rng.normal(0, 4, 2)
+    for stroke in strokes:
+        points = 3 * np.array(stroke) + shift + rng.normal(0, 1.5, (len(stroke), 2))
+        points = (16 * points).round().astype(np.int32)
+        cv2.polylines(picture, [points], False, (0, 0, 0), width, cv2.LINE_AA, shift=4)
+        if len(points) == 1:
+            radius = round(8 * dot * width)
+            cv2.circle(picture, points[0].tolist(), radius, (0, 0, 0), -1, cv2.LINE_AA, shift=4)
+    return picture
+
+
+def measure_symbols():
+    """Print in how many pictures of symbols all parts are kept: the box of the ink is found."""
+    rng = np.random.default_rng(0)
+    series = {
+        name: [write(symbol, font, size) for font in fonts for symbol in SYMBOLS for size in sizes]
+        for name, fonts in (("fonts, tuning", TUNING), ("fonts, held out", HELD_OUT))
+        for sizes in [(120, 180, 230)]
+    }
+    series["strokes"] = [
+        draw_strokes(strokes, width, dot, rng)
+        for strokes in HAND.values()
+        for width in (6, 13, 20, 30)
+        for dot in (1, 1.3, 2)
+    ]
+    print("| symbols | clean | photographed |")
+    print("| --- | --- | --- |")
+    for name, pictures in series.items():
+        kept = []
+        for photographed in (False, True):
+            found = 0
+            for picture in pictures:
+                left, top, width, height = cv2.boundingRect(np.uint8(picture.min(axis=2) < 128))
+                expected = left, top, left + width, top + height
+                seen = camera(0.8 * np.float32(picture) + 25, rng, 5) if photographed else picture
+                try:
+                    box = find_character(Image.fromarray(np.uint8(np.clip(seen, 0, 255))))[1]
+                    error = np.abs(np.subtract(box, expected)).max()
+                    found += error <= 1.5 + 0.05 * max(width, height)
+                except ValueError:
+                    pass
+            kept.append(f"{found} of {len(pictures)}")
+        print(f"| {name} | {' | '.join(kept)} |")
+    print()
+
+
 def save_sheet(path, rows):
     """Save the pictures that are misread or refused, each beside what was read and the original."""
     cells = []
@@ -481,7 +571,7 @@ def main():
     args = parser.parse_args()
 
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    measure_symbols()
     model, checkpoint = load_network(args.model)
     is_kmnist = (args.data / "KMNIST" / "raw").is_dir()
     data = load_dataset("kmnist" if is_kmnist else "synthetic", args.data)
