@@ -4,10 +4,10 @@ from modules.kmnist import CLASSES
 from modules.lenet import LeNet
 from modules.messages import UserError
 
-import errno
 import os
 import time
 import zipfile
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -146,7 +146,9 @@ def write_whole(path, content):
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
-            sync(file)
+            # before the file replaces another, in case the power fails; some drives cannot do it
+            with suppress(OSError):
+                os.fsync(file.fileno())
         replace(partial, path)
     except OSError as error:
         # where the disk is full, the error names no file
@@ -156,26 +158,10 @@ def write_whole(path, content):
         partial.unlink(missing_ok=True)
 
 
-def sync(file):
-    """Write to the disk before the file replaces another, in case the power fails."""
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        # some network drives cannot do it
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-
-
 def replace(source, target):
-    """Move a file into place.
-
-    Tries for two seconds: Windows refuses while a virus scanner or an indexer reads the old file.
-    """
-    deadline = time.monotonic() + 2
-    while True:
-        try:
+    """Move a file into place; on Windows, wait while a virus scanner reads the old one."""
+    for seconds in (0.1, 0.3, 0.6, 1):
+        with suppress(PermissionError):
             return source.replace(target)
-        except PermissionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+        time.sleep(seconds)
+    return source.replace(target)

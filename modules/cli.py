@@ -5,6 +5,7 @@ from modules.messages import UserError, warn
 import argparse
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -99,9 +100,8 @@ def run(main, parse_arguments):
         print("\n[INFO] stopped")
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
-        # what a GPU and the CPU say (torch.OutOfMemoryError is a RuntimeError, on some GPUs alone)
-        texts = ["out of memory", "DefaultCPUAllocator"]
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in texts):
+        # what GPUs and the CPU say; a MemoryError, Python's own, says nothing
+        if str(error) and not re.search("out of memory|DefaultCPUAllocator", str(error)):
             raise
         sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
@@ -110,6 +110,5 @@ def run(main, parse_arguments):
         # of a package that not every training needs, such as OpenCV
         sys.exit(f"[ERROR] {error}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
-        if not error.filename:
-            sys.exit(f"[ERROR] {error}")
-        sys.exit(f"[ERROR] {error.filename}: {error.strerror}: check the path, or choose another")
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"[ERROR] {place}{error.strerror}: check the path, or choose another")

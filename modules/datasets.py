@@ -238,7 +238,7 @@ def visible(folder):
 
 def some(names):
     """Return the first of several names as text."""
-    return ", ".join([*map(str, names[:4]), *(["..."] if len(names) > 4 else [])]) or "nothing"
+    return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])]) or "nothing"
 
 
 def what_is_in(root):
@@ -254,30 +254,22 @@ def likely_slip(root):
 
 def list_slips(root):
     """Yield what may have to be done, the likeliest first."""
-    inside = visible(root)
+    inside, beside = visible(root), {path.name: path for path in visible(root.parent)}
     if not root.exists():
-        names = [path.name for path in visible(root.parent) if path.is_dir()]
-        yield from (f"try --data {root.with_name(n)}" for n in get_close_matches(root.name, names))
-    above = (
-        [root.parent, root.parent.parent] if root.name in ("train", "test", "KMNIST", "raw") else []
-    )
-    for path in [*above, *inside]:
-        if has_kmnist(path) or has_pictures(path):
+        yield from (f"try --data {beside[name]}" for name in get_close_matches(root.name, beside))
+    for path in [*inside, root.parent, root.parent.parent]:
+        is_near = path in inside or root.name in ("train", "test", "KMNIST", "raw")
+        if is_near and (has_kmnist(path) or has_pictures(path)):
             yield f"try --data {path}"
     if root.suffix.lower() == ".zip":
         yield "unpack it, and give the folder"
-
+    if any("ubyte" in path.name for path in [*inside, *root.glob("*/*")]):
+        yield "put such files into KMNIST/raw"
     for path in inside:
-        if "ubyte" in path.name or any(path.glob("*ubyte*")):
-            yield "put such files into KMNIST/raw"
-    wrong = [
-        f"{path.name} to {split}"
-        for split, starts in (("train", "train"), ("test", ("test", "val")))
-        for path in inside
-        if path.is_dir() and path.name.lower().startswith(starts) and not (root / split).is_dir()
-    ]
-    if wrong:
-        yield f"rename {', '.join(wrong)}"
+        split = "train" if path.name.lower().startswith("train") else "test"
+        is_split = path.is_dir() and path.name.lower().startswith((split, "val"))
+        if is_split and not (root / split).is_dir():
+            yield f"rename {path.name} to {split}"
     for path in inside:
         if is_picture(path, root) or any(is_picture(file, root) for file in visible(path)):
             yield "put the pictures of each class into folders of its own in train and test"

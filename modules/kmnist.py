@@ -49,9 +49,8 @@ def read_kmnist(root, split):
     if not fits or labels.max() >= len(CLASSES):
         values = f"{labels.min()} to {labels.max()}" if labels.size else "none"
         raise UserError(
-            f"{folder}: {paths[0].name} holds an array of shape {images.shape} and {paths[1].name} "
-            f"one of shape {labels.shape} with values from {values}: expected (N, 28, 28) and "
-            "(N,) with values from 0 to 9"
+            f"{folder}: expected {paths[0].name} of shape (N, 28, 28) and {paths[1].name} of shape "
+            f"(N,) with values from 0 to 9, not {images.shape} and {labels.shape} with {values}"
         )
     return images, labels.astype(np.int64)
 

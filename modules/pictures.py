@@ -1,9 +1,8 @@
 """Find and read a user's picture files."""
 
-from modules.messages import UserError, warn
+from modules.messages import UserError
 
 import logging
-import re
 import warnings
 from glob import escape, glob
 from pathlib import Path
@@ -17,17 +16,6 @@ LARGE = 1024
 OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
 SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 SUFFIXES |= OTHER_SUFFIXES
-# how such files begin, whatever their names, in lower case
-KINDS = {
-    rb"%pdf": "is a PDF",
-    rb"....ftyp(hei|hev|mif|msf)": "is a HEIC picture",
-    rb"(<!doctype html|<html)": "is a web page (HTML)",
-    rb".*<svg": "is an SVG drawing",
-    rb"pk\x03\x04": "is a ZIP file",
-}
-# what there may be several of in a file; phones add a second picture, as MPO, for their own use
-PARTS = {"TIFF": "pages", "GIF": "frames", "WEBP": "frames", "PNG": "frames"}
-
 # what Pillow logs about a file's structure would go to standard error
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -60,26 +48,23 @@ def find_pictures(paths):
 def read_picture(path):
     """Return the picture in a file, upright and without transparency: an RGB Pillow image.
 
-    Raises UserError if the file is not a picture. Warns if there are more pictures in it.
+    Of several pictures in a file, it is the first. Raises UserError if there is none.
     """
     if Path(path).is_dir():
-        raise UserError("no picture in this folder")
+        raise UserError("no picture in this folder: choose another")
     try:
         with warnings.catch_warnings():
             # of odd metadata, or of more than 89 megapixels: Pillow refuses twice as much
             warnings.simplefilter("ignore")
-            picture, part = open_picture(path)
+            picture = open_picture(path)
     except FileNotFoundError as error:
-        raise UserError("does not exist") from error
+        raise UserError("does not exist: check the path") from error
     except Image.DecompressionBombError as error:
         raise UserError("larger than 178 megapixels: save it smaller") from error
     # Pillow raises many kinds of errors for a damaged file
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
-        reason = name_kind(path) or reason
         raise UserError(f"{reason}: choose a JPEG or PNG file") from error
-    if part:
-        warn(f"{path}: has several {part}: only the first is used")
 
     # behind the transparent pixels: white paper or, where all ink is light, black
     alpha = np.asarray(picture)[..., 3]
@@ -91,9 +76,8 @@ def read_picture(path):
 
 
 def open_picture(path):
-    """Return the picture in a file as an RGBA Pillow image, and what it has several of, or None."""
+    """Return the picture in a file as an RGBA Pillow image."""
     with Image.open(path) as file:
-        part = PARTS.get(file.format) if getattr(file, "n_frames", 1) > 1 else None
         file.draft("RGB", (LARGE, LARGE))
         picture = ImageOps.exif_transpose(file)
         if picture.mode.startswith("I"):
@@ -101,15 +85,4 @@ def open_picture(path):
             values = np.asarray(picture)
             values = values * (255 / max(255, values.max()))
             picture = Image.fromarray(values.astype(np.uint8))
-        return picture.convert("RGBA"), part
-
-
-def name_kind(path):
-    """Return what a file is, such as "is a PDF", by its first bytes; or None."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(1000).lstrip().lower()
-    except OSError:
-        return None
-    kinds = (kind for pattern, kind in KINDS.items() if re.match(pattern, start, re.DOTALL))
-    return next(kinds, None)
+        return picture.convert("RGBA")

@@ -296,12 +296,8 @@ def put_pictures(root, *folders, name="1.png"):
 BOTH = ["train/a", "train/b", "test/a", "test/b"]
 # folders with pictures, or files, in a folder x; what is given as --data; what is told
 LAYOUTS = {
-    "capital letters": (
-        ["Train/a", "Train/b", "Test/a"],
-        "x",
-        "rename Train to train, Test to test",
-    ),
-    "training": (["training/a", "training/b", "testing/a"], "x", "rename training to train"),
+    "capital letters": (["Train/a", "Train/b", "Test/a"], "x", "rename Test to test"),
+    "training": (["training/a", "training/b", "testing/a"], "x", "rename testing to test"),
     "trainingSet": (["trainingSet/trainingSet/a", "testSet/testSet/a"], "x", "testSet to test"),
     "val": (["train/a", "train/b", "val/a"], "x", "rename val to test"),
     "Valid": (["train/a", "train/b", "Valid/a"], "x", "rename Valid to test"),
