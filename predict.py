@@ -16,7 +16,6 @@ import torch
 
 
 def main(args):
-    # load the trained network
     model, checkpoint = load_network(args.model, args.device)
     if args.draw:
         draw(model, checkpoint, folder=args.output.parent / "drawings")
@@ -27,8 +26,7 @@ def main(args):
 
 
 def show_test_images(model, checkpoint, args):
-    """Show predictions for random test images or, with --mistakes, for the misclassified ones."""
-    # pick random test images
+    # pick random test images, or all of them to find the mistakes
     torch.manual_seed(args.seed)
     num = None if args.mistakes else args.num
     images, labels = load_test_images(checkpoint, args.data, num)
@@ -38,34 +36,32 @@ def show_test_images(model, checkpoint, args):
     confidences, predicted = probabilities.max(dim=1)
     is_wrong = predicted != labels
     score = f"{is_wrong.sum()} of {len(images)} test images misclassified"
-    chosen = list(range(len(images)))
+    chosen = range(len(images))
     if args.mistakes:
         score += f", accuracy {1 - is_wrong.double().mean():.2%}"
         # the most confident first
-        ranked = confidences.argsort(descending=True, stable=True).tolist()
-        chosen = [i for i in ranked if is_wrong[i]][: args.num]
-    print(f"[INFO] {score}")
+        chosen = [i for i in confidences.argsort(descending=True) if is_wrong[i]][: args.num]
 
-    # print the predictions, and show them on the images
+    # print the predictions
     classes = checkpoint["classes"]
+    print(f"[INFO] {score}")
     for i in chosen:
         prediction = " ".join(describe(probabilities[i], classes))
         print(f"[INFO] ground truth label: {classes[labels[i]]}, predicted label: {prediction}")
-    annotated = [
-        viewer.annotate(images[i], probabilities[i], classes, labels[i])
-        for i in chosen[: viewer.MAX_IMAGES]
-    ]
+
+    # show them on the images
+    shown = chosen[: viewer.MAX_IMAGES]
+    annotated = [viewer.annotate(images[i], probabilities[i], classes, labels[i]) for i in shown]
     viewer.present(annotated, len(chosen), args.output, args.no_display)
 
 
 def show_pictures(model, checkpoint, args):
-    """Show predictions for the user's own pictures."""
     paths = find_pictures(args.image)
     if realpath(args.output) in [realpath(path) for path in paths]:
         raise UserError(f"{args.output} is one of your pictures: choose another --output")
     annotated, num_failed = [], 0
     for path in paths:
-        # pick a picture, predict the class of the character in it, and print the prediction
+        # pick a picture, predict the class of the character in it, and print it
         try:
             picture = read_picture(path)
             image, probabilities, box = predict_picture(model, checkpoint, picture, f"{path}: ")
@@ -74,20 +70,17 @@ def show_pictures(model, checkpoint, args):
             num_failed += 1
             continue
         if len(annotated) < viewer.MAX_IMAGES:
-            classes = checkpoint["classes"]
-            annotated.append(viewer.annotate(image, probabilities, classes, None, picture, box))
+            known = image, probabilities, checkpoint["classes"]
+            annotated.append(viewer.annotate(*known, picture=picture, box=box))
 
     # show the predictions beside the pictures
     viewer.present(annotated, len(paths) - num_failed, args.output, args.no_display)
     if num_failed:
-        # after many lines or windows, say once more that some are missing
         text = f"[ERROR] {num_failed} of {len(paths)} pictures were not read: see above"
         sys.exit(text if len(paths) > 1 else 1)
 
 
 def draw(model, checkpoint, folder):
-    """Let the user draw characters, and show the prediction after every stroke."""
-
     def annotate_drawing(drawing):
         try:
             image, probabilities, _ = predict_picture(model, checkpoint, drawing)
@@ -96,18 +89,16 @@ def draw(model, checkpoint, folder):
             return None
         return viewer.annotate(image, probabilities, checkpoint["classes"])
 
-    if not viewer.has_screen():
-        raise UserError(f"{viewer.NO_WINDOW}: use --image instead of --draw")
+    # show a window to draw in, and the prediction after every stroke
     viewer.draw(annotate_drawing, folder)
 
 
 def predict_picture(model, checkpoint, picture, title=""):
-    """Print the prediction for the character in a picture, a Pillow image.
+    """Find the character in a Pillow image, predict its class, and print it.
 
-    Returns the character, (1, 28, 28) float32, the probabilities, (classes,), and the character's
-    box in the picture. Raises UserError if there is no character in it, or more than one.
+    Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # as in training, where images of 28×28 pixels are classes of pictures
+    # images of 28×28 pixels are left as they are if the network was trained on such pictures
     image, box = find_character(picture, as_it_is=checkpoint["dataset"] == "pictures")
     image = to_input(image)
     probabilities = predict(model, image[None])[0]

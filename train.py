@@ -3,7 +3,7 @@
 from modules import cli
 from modules.augment import warp
 from modules.checkpoint import keep_settings, resume, save_checkpoint
-from modules.datasets import load_dataset, warn_of_unseen_classes
+from modules.datasets import check_split, load_dataset
 from modules.lenet import LeNet
 from modules.messages import UserError, progress_bar
 from modules.plots import save_plot
@@ -22,16 +22,14 @@ from torch.utils.data import DataLoader, random_split
 
 
 def main(args):
-    # the random seed for the split, the initial weights, the order of the images and the warps
+    # for the random split, initial weights, order of the images and warps
     generator = torch.manual_seed(args.seed)
 
     # 1: load the data, keep a fraction of the training images for validation, and make batches
     dataset = load_dataset(args.dataset, args.data)
     fractions = [1 - args.val_split, args.val_split]
-    if min(fractions) * len(dataset.train) < 1:
-        raise UserError("no image is left for training, or for validation: change --val-split")
     train_data, val_data = random_split(dataset.train, fractions, generator)
-    warn_of_unseen_classes(train_data, val_data, dataset.classes)
+    check_split(train_data, val_data, dataset.classes)
     train_loader = DataLoader(train_data, batch_size=args.batch_size, shuffle=True)
     val_loader = DataLoader(val_data, batch_size=args.batch_size)
     test_loader = DataLoader(dataset.test, batch_size=args.batch_size)
@@ -39,8 +37,8 @@ def main(args):
     print(f"[INFO] {dataset.title}: {sizes} images")
 
     # 2: the network, the loss function and the optimizer
-    model = LeNet(numChannels=1, classes=len(dataset.classes)).to(args.device)
-    cli.speed_up(model)
+    model = LeNet(numChannels=1, classes=len(dataset.classes))
+    model = cli.speed_up(model.to(args.device))
     loss_fn = train_loss_fn = NLLLoss()
     optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
     if args.augment:
@@ -73,14 +71,15 @@ def main(args):
         val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")
         print(f"[INFO] {train_text}, {val_text}")
-        save_plot(args.plot, history, title=f"LeNet on {dataset.title}")
+        save_plot(args.plot, history, f"LeNet on {dataset.title}")
     if epochs:
         print(f"[INFO] trained in {perf_counter() - start:.1f} s: see {args.model}, {args.plot}")
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {dataset.title}...")
     _, _, predictions = evaluate(model, test_loader, loss_fn, args.device)
-    print_report(dataset, predictions)
+    results = report(dataset, predictions)
+    save_plot(args.plot, history, f"LeNet on {dataset.title}", results)
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
@@ -150,14 +149,15 @@ def augment_recipe(model, args, steps_per_epoch):
     return loss_fn, optimizer, scheduler
 
 
-def print_report(dataset, predictions):
-    """Print precision, recall and F1 of each class on the test images."""
+def report(dataset, predictions):
+    """Print precision, recall and F1 of each class; return the classes, right and predicted."""
     truths, predictions = dataset.test.tensors[1], predictions.cpu()
     # a row for each class that occurs, so that averages count no other
     labels = torch.cat([truths, predictions]).unique().tolist()
     names = [dataset.classes[label] for label in labels]
     options = {"target_names": names, "digits": 4, "zero_division": 0}
     print(classification_report(truths, predictions, labels=labels, **options))
+    return truths, predictions, names
 
 
 def parse_arguments():

@@ -79,10 +79,10 @@ def device(name):
 
 
 def speed_up(model):
-    """Order the weights as convolutions are fastest: the same results, up to rounding."""
-    # on Apple's GPUs, this is slower
-    if next(model.parameters()).device.type != "mps":
-        model.to(memory_format=torch.channels_last)
+    """Return the model in the memory format in which convolutions are often faster."""
+    # not on Apple's GPUs; the results differ by rounding
+    is_slower = next(model.parameters()).device.type == "mps"
+    return model if is_slower else model.to(memory_format=torch.channels_last)
 
 
 def run(main, parse_arguments):

@@ -6,6 +6,7 @@ from modules.messages import UserError, progress_bar, warn
 from modules.pictures import is_picture, read_picture
 
 import hashlib
+import warnings
 from difflib import get_close_matches
 from os.path import realpath
 from pathlib import Path
@@ -15,6 +16,9 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
+
+# what random_split() says of an empty part, check_split() says in one line
+warnings.filterwarnings("ignore", "Length of split at index")
 
 
 class Dataset(NamedTuple):
@@ -219,8 +223,10 @@ def check_images(root, images, labels, classes):
         )
 
 
-def warn_of_unseen_classes(train_data, val_data, classes):
-    """Warn of classes of which a random split keeps all images for validation."""
+def check_split(train_data, val_data, classes):
+    """Refuse a random split without images; warn of classes that are in validation alone."""
+    if not train_data or not val_data:
+        raise UserError("no image is left for training, or for validation: change --val-split")
     labels = train_data.dataset.tensors[1]
     unseen = set(labels[val_data.indices].tolist()) - set(labels[train_data.indices].tolist())
     if unseen:

@@ -1,23 +1,23 @@
-"""plot.png: loss and accuracy, epoch by epoch."""
+"""plot.png: loss and accuracy, epoch by epoch, and at the end the confusion matrix."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 
-def draw_plot(history, title):
+def draw_plot(history, title, results=None):
     """Return a figure of the training and validation curves.
 
     history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
-    list with a value per epoch.
+    list with a value per epoch; results: the right and the predicted class of every test image.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # a Figure, unlike pyplot, starts no user interface
-    figure = Figure(figsize=(8, 4.1), dpi=125, layout="constrained")
+    figure = Figure(figsize=(13 if results else 8, 4.1), dpi=125, layout="constrained")
     figure.suptitle(title, fontsize=15)
+    charts = figure.subplots(1, 3 if results else 2)
 
-    for axes, metric, label in zip(
-        figure.subplots(1, 2), ("loss", "acc"), ("Loss per image", "Accuracy")
-    ):
+    for axes, metric, label in zip(charts, ("loss", "acc"), ("Loss per image", "Accuracy")):
         axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training")
         axes.plot(epochs, history[f"val_{metric}"], marker="s", label="validation")
         axes.set_xlabel("Epoch", fontsize=13)
@@ -31,10 +31,20 @@ def draw_plot(history, title):
         *axes.get_legend_handles_labels(), fontsize=12, loc="outside lower center", ncols=2
     )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+
+    if results:
+        truths, predictions, names = results
+        matrix = ConfusionMatrixDisplay(confusion_matrix(truths, predictions), display_labels=names)
+        # the numbers of many classes would not fit
+        options = {"include_values": len(names) <= 12, "xticks_rotation": "vertical"}
+        matrix.plot(ax=charts[2], colorbar=False, cmap="Blues", text_kw={"fontsize": 8}, **options)
+        charts[2].set(
+            title="Confusion matrix of the test images", xlabel="Predicted class", ylabel="Class"
+        )
     return figure
 
 
-def save_plot(path, history, title):
-    """Save draw_plot(history, title) as the PNG file `path`. Raises OSError."""
+def save_plot(path, history, title, results=None):
+    """Save what draw_plot() returns as the PNG file `path`. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_plot(history, title).savefig(path)
+    draw_plot(history, title, results).savefig(path)

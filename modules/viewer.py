@@ -1,6 +1,7 @@
 """Annotated images, the montage of them, the windows, and the drawing pad."""
 
 from modules.classifier import describe
+from modules.messages import UserError
 from modules.synthetic import STROKES, draw_character
 
 import math
@@ -190,7 +191,10 @@ def draw(annotate_drawing, folder):
 
     annotate_drawing: a function from a drawing, a Pillow image, to an annotated image, or to None
     if there is nothing to show. The key s saves the drawing in `folder`, c clears it, q quits.
+    Raises UserError if no window can be opened.
     """
+    if not has_screen():
+        raise UserError(f"{NO_WINDOW}: use --image instead of --draw")
     canvas = np.zeros((CANVAS_SIDE, CANVAS_SIDE), np.uint8)
     annotated_canvas = canvas.copy()
     help_text = ["draw on the left", "c clear, s save, q quit"]
