@@ -150,12 +150,12 @@ def augment_recipe(model, args, steps_per_epoch):
 
 
 def report(dataset, predictions):
-    """Print precision, recall and F1 of each class; return the classes, right and predicted."""
+    """Print precision, recall and F1 of each class; return what the confusion matrix shows."""
     truths, predictions = dataset.test.tensors[1], predictions.cpu()
     # a row for each class that occurs, so that averages count no other
     labels = torch.cat([truths, predictions]).unique().tolist()
-    names = [dataset.classes[label] for label in labels]
-    options = {"target_names": names, "digits": 4, "zero_division": 0}
+    names = {label: dataset.classes[label] for label in labels}
+    options = {"target_names": names.values(), "digits": 4, "zero_division": 0}
     print(classification_report(truths, predictions, labels=labels, **options))
     return truths, predictions, names
 

@@ -7,6 +7,7 @@ from modules.pictures import is_picture, read_picture
 
 import hashlib
 import warnings
+from collections import Counter
 from difflib import get_close_matches
 from os.path import realpath
 from pathlib import Path
@@ -197,13 +198,17 @@ def read_pictures(pictures, folder):
     unused = [path.name for path in visible(folder.parent) if path.name.startswith("val")]
     note = f" ({', '.join(unused)} is not used)" if unused else ""
     print(f"[INFO] loading {len(pictures)} {split} images from {folder}{note}...")
-    images, labels = [], []
+    images, labels, reasons = [], [], Counter()
     for path, label in progress_bar(pictures, "reading"):
         try:
             images.append(find_character(read_picture(path), as_it_is=True)[0])
             labels.append(label)
         except UserError as error:
-            warn(f"{path}: {error}; left out")
+            warn(f"{path} is left out: {error}")
+            reasons[str(error)] += 1
+    if len(pictures) - len(images) > 1:
+        counts = "; ".join(f"{number}: {reason}" for reason, number in reasons.most_common())
+        warn(f"{len(pictures) - len(images)} of {len(pictures)} pictures are left out ({counts})")
     if not images:
         raise UserError(f"no picture in {folder} can be read: choose another --data")
     return np.array(images), np.array(labels)

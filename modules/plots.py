@@ -9,7 +9,8 @@ def draw_plot(history, title, results=None):
     """Return a figure of the training and validation curves.
 
     history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
-    list with a value per epoch; results: the right and the predicted class of every test image.
+    list with a value per epoch; results: the right and the predicted label of every test image, and
+    the name of each label that occurs, a dict.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # a Figure, unlike pyplot, starts no user interface
@@ -34,6 +35,8 @@ def draw_plot(history, title, results=None):
 
     if results:
         truths, predictions, names = results
+        # matplotlib's font has no kana
+        names = [name if name.isascii() else f"class {label}" for label, name in names.items()]
         matrix = ConfusionMatrixDisplay(confusion_matrix(truths, predictions), display_labels=names)
         # the numbers of many classes would not fit
         options = {"include_values": len(names) <= 12, "xticks_rotation": "vertical"}

@@ -5,6 +5,7 @@ from modules.synthetic import STROKES, draw_character, draw_images
 
 import gzip
 import hashlib
+import os
 import re
 import signal
 import socket
@@ -384,6 +385,7 @@ def test_pipe_that_closes_does_not_change_the_dataset(monkeypatch):
 
 
 def download_as_a_process(mirrors, sha256, root):
+    os.environ["no_proxy"] = "*"
     kmnist.MIRRORS[:] = mirrors
     kmnist.SHA256.update(sha256)
     datasets.load_dataset("kmnist", root)

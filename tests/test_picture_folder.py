@@ -48,7 +48,7 @@ def test_train_resume_and_predict(pictures, tmp_path, monkeypatch, call_main):
     run = call_main(*training, "-d", root, "-b", 8, "-e", 6)
     assert run.returncode == 0
     (line,) = run.stderr.splitlines()
-    assert line.startswith(f"[WARNING] {broken}: ")
+    assert line.startswith(f"[WARNING] {broken} is left out: cannot identify image file")
     sizes = "36 training, 12 validation, 12 test images"
     assert f"[INFO] 3 classes of pictures: {sizes}\n" in run.stdout
     assert re.findall(r"^ +(.*?) +[\d.]+ +[\d.]+ +[\d.]+ +4$", run.stdout, re.M) == list(NAMES)
@@ -150,13 +150,16 @@ def test_what_is_not_read(pictures, tmp_path, capsys):
         for form in ("NFC", "NFD"):
             shutil.copytree(pictures / split / "o", root / split / normalize(form, "が"))
     shutil.copytree(root / "test", root / "valid")
+    for number in range(3):
+        Image.new("L", (99, 99), 200 - number).save(root / "train" / "o" / f"blank{number}.png")
     dataset = load_dataset("auto", root)
     assert dataset.classes == ["cat one", "o", "が", "ねこ"]
     assert dataset.train.tensors[1].bincount().tolist() == [16, 16, 32, 16]
     assert dataset.test.tensors[1].bincount().tolist() == [4, 4, 8, 4]
-    assert (
-        f"80 training images from {root / 'train'} (valid is not used)" in capsys.readouterr().out
-    )
+    out, err = capsys.readouterr()
+    assert f"loading 83 training images from {root / 'train'} (valid is not used)...\n" in out
+    reason = "nothing stands out from its background: choose another picture"
+    assert err.splitlines()[-1] == f"[WARNING] 3 of 83 pictures are left out (3: {reason})"
 
 
 def test_class_that_is_in_validation_alone_is_named(pictures, tmp_path, call_main):

@@ -121,6 +121,12 @@ def test_curves_and_their_names(tmp_path):
         assert shown == {"training": trained, "validation": validated}
         assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2], [1, 2]]
     assert axes.yaxis.get_major_formatter()(0.5).startswith("50"), "in percent"
+    assert draw_plot(history, "the title").get_suptitle() == "the title"
+    # the last chart is the confusion matrix: a row for each class, a column for each prediction
+    results = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], {0: "cat", 1: "ねこ"}
+    *_, axes = draw_plot(history, "", results).axes
+    assert [text.get_text() for text in axes.texts] == ["1", "1", "1", "2"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "class 1"]
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
     plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
