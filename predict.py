@@ -28,8 +28,8 @@ def main(args):
 def show_test_images(model, checkpoint, args):
     # pick random test images, or all of them to find the mistakes
     torch.manual_seed(args.seed)
-    num = None if args.mistakes else args.num
-    images, labels = load_test_images(checkpoint, args.data, num)
+    num_images = None if args.mistakes else args.num
+    images, labels = load_test_images(checkpoint, args.data, num_images)
 
     # predict their classes
     probabilities = predict(model, images)
@@ -59,9 +59,9 @@ def show_pictures(model, checkpoint, args):
     paths = find_pictures(args.image)
     if realpath(args.output) in [realpath(path) for path in paths]:
         raise UserError(f"{args.output} is one of your pictures: choose another --output")
-    annotated, num_failed = [], 0
+    annotated, num_failed, classes = [], 0, checkpoint["classes"]
     for path in paths:
-        # pick a picture, predict the class of the character in it, and print it
+        # read a picture, find the character in it, and predict its class
         try:
             picture = read_picture(path)
             image, probabilities, box = predict_picture(model, checkpoint, picture, f"{path}: ")
@@ -70,26 +70,26 @@ def show_pictures(model, checkpoint, args):
             num_failed += 1
             continue
         if len(annotated) < viewer.MAX_IMAGES:
-            known = image, probabilities, checkpoint["classes"]
-            annotated.append(viewer.annotate(*known, picture=picture, box=box))
+            card = viewer.annotate(image, probabilities, classes, picture=picture, box=box)
+            annotated.append(card)
 
     # show the predictions beside the pictures
     viewer.present(annotated, len(paths) - num_failed, args.output, args.no_display)
     if num_failed:
-        text = f"[ERROR] {num_failed} of {len(paths)} pictures were not read: see above"
+        text = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
         sys.exit(text if len(paths) > 1 else 1)
 
 
 def draw(model, checkpoint, folder):
+    # the window calls this after every stroke
     def annotate_drawing(drawing):
         try:
             image, probabilities, _ = predict_picture(model, checkpoint, drawing)
         except UserError:
-            # a dot may be too small for a character
+            # there is nothing to show: a dot may be too small for a character
             return None
         return viewer.annotate(image, probabilities, checkpoint["classes"])
 
-    # show a window to draw in, and the prediction after every stroke
     viewer.draw(annotate_drawing, folder)
 
 
@@ -98,7 +98,7 @@ def predict_picture(model, checkpoint, picture, title=""):
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # images of 28×28 pixels are left as they are if the network was trained on such pictures
+    # a network of one's own classes was trained on pictures of 28×28 pixels as they are
     image, box = find_character(picture, as_it_is=checkpoint["dataset"] == "pictures")
     image = to_input(image)
     probabilities = predict(model, image[None])[0]

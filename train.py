@@ -1,7 +1,7 @@
 """Train LeNet on KMNIST; save the trained network and a plot of its loss and accuracy."""
 
 from modules import cli
-from modules.augment import warp
+from modules.augment import get_recipe, warp
 from modules.checkpoint import keep_settings, resume, save_checkpoint
 from modules.datasets import check_split, load_dataset
 from modules.lenet import LeNet
@@ -15,14 +15,13 @@ from time import perf_counter
 
 import torch
 from sklearn.metrics import classification_report
-from torch.nn import CrossEntropyLoss, NLLLoss
-from torch.optim import Adam, AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.nn import NLLLoss
+from torch.optim import Adam
 from torch.utils.data import DataLoader, random_split
 
 
 def main(args):
-    # for the random split, initial weights, order of the images and warps
+    # the random seed of the split, the initial weights, the order of the images and the warps
     generator = torch.manual_seed(args.seed)
 
     # 1: load the data, keep a fraction of the training images for validation, and make batches
@@ -40,18 +39,17 @@ def main(args):
     model = LeNet(numChannels=1, classes=len(dataset.classes))
     model = cli.speed_up(model.to(args.device))
     loss_fn = train_loss_fn = NLLLoss()
-    optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
     if args.augment:
-        train_loss_fn, optimizer, scheduler = augment_recipe(model, args, len(train_loader))
+        train_loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
+    else:
+        optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
         history = resume(args.model, dataset, model, optimizer, scheduler)
     epochs = range(len(history["train_loss"]) + 1, args.epochs + 1)
-    if epochs:
-        print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops, --resume continues)...")
-    else:
-        print("[INFO] nothing to train: all epochs are done")
+    task = f"training LeNet on {args.device} (Ctrl-C stops, --resume continues)..."
+    print(f"[INFO] {task if epochs else 'nothing to train: all epochs are done'}")
     start = perf_counter()
     for epoch in epochs:
         train_loss, train_acc = train_epoch(
@@ -61,12 +59,12 @@ def main(args):
         if not math.isfinite(train_loss + val_loss):
             raise UserError(f"epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
-        # note the history, and save what predict.py and --resume need
+        # append to the history, and save what predict.py and --resume need
         for name, value in zip(history, [train_loss, train_acc, val_loss, val_acc]):
             history[name].append(value)
         save_checkpoint(args, dataset, history, model, optimizer, scheduler)
 
-        # print that this epoch is saved, after which Ctrl-C loses nothing; then plot the curves
+        # now Ctrl-C does not lose this epoch: print it, and plot the curves
         train_text = f"train loss {train_loss:.4f}, train accuracy {train_acc:.4f}"
         val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")
@@ -107,7 +105,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # sum over images, because the last batch may be smaller
+        # the loss is a mean over the batch: times its size, because the last batch may be smaller
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
@@ -121,7 +119,7 @@ def evaluate(model, loader, loss_fn, device):
     model.eval()
     total_loss, num_correct, predictions = 0, 0, []
 
-    # 6: evaluate: gradients are not tracked, because nothing is learned here
+    # 6: evaluate, without gradients, because nothing is learned here
     with torch.inference_mode():
         for images, labels in progress_bar(loader, "evaluating"):
             images, labels = images.to(device), labels.to(device)
@@ -135,24 +133,13 @@ def evaluate(model, loader, loss_fn, device):
     return total_loss.item() / num_images, num_correct.item() / num_images, torch.cat(predictions)
 
 
-def augment_recipe(model, args, steps_per_epoch):
-    """Return the loss function, the optimizer and the learning-rate scheduler of --augment."""
-    # label smoothing and weight decay reduce overfitting (CrossEntropyLoss applies LogSoftmax, too,
-    # which leaves log-probabilities as they are)
-    loss_fn = CrossEntropyLoss(label_smoothing=0.05)
-    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.1, fused=True)
-    # the learning rate warms up to 7 times --lr, then falls to about 0
-    num_steps = args.epochs * steps_per_epoch
-    scheduler = OneCycleLR(
-        optimizer, 7 * args.lr, num_steps, pct_start=0.15, anneal_strategy="linear"
-    )
-    return loss_fn, optimizer, scheduler
-
-
 def report(dataset, predictions):
-    """Print precision, recall and F1 of each class; return what the confusion matrix shows."""
+    """Print precision, recall and F1 of each class that occurs.
+
+    Returns the right labels, the predicted labels, and a dict from each of these to its class.
+    """
     truths, predictions = dataset.test.tensors[1], predictions.cpu()
-    # a row for each class that occurs, so that averages count no other
+    # other classes would count as 0 in the averages
     labels = torch.cat([truths, predictions]).unique().tolist()
     names = {label: dataset.classes[label] for label in labels}
     options = {"target_names": names.values(), "digits": 4, "zero_division": 0}
@@ -161,33 +148,37 @@ def report(dataset, predictions):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     # fmt: off
     parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
-                        help="checkpoint file")
+                        help="checkpoint file (default: %(default)s)")
     parser.add_argument("-p", "--plot", type=cli.png_path, default="output/plot.png",
-                        help="plot of loss and accuracy")
+                        help="plot of loss and accuracy (default: %(default)s)")
     parser.add_argument("-d", "--data", type=cli.path,
                         help="dataset folder (default: data, filled by a download if empty)")
     parser.add_argument("--dataset", default="auto",
                         choices=["auto", "kmnist", "pictures", "synthetic"],
                         help="pictures: DIR/train/CLASS/*, DIR/test/CLASS/*; auto: what --data "
-                        "holds, or synthetic Hiragana if KMNIST cannot be downloaded")
+                        "holds, or synthetic Hiragana if KMNIST cannot be downloaded "
+                        "(default: %(default)s)")
     parser.add_argument("-e", "--epochs", type=cli.positive_int, default=10,
-                        help="number of epochs in total, with those before --resume")
-    parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64, help="batch size")
-    parser.add_argument("-l", "--lr", type=cli.positive_float, default=1e-3, help="learning rate")
+                        help="total number of epochs, including those before --resume "
+                        "(default: %(default)s)")
+    parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64,
+                        help="batch size (default: %(default)s)")
+    parser.add_argument("-l", "--lr", type=cli.positive_float, default=1e-3,
+                        help="learning rate (default: %(default)s)")
     parser.add_argument("--val-split", type=cli.fraction, default=0.25,
-                        help="fraction of the training images kept for validation")
+                        help="fraction of the training images kept for validation "
+                        "(default: %(default)s)")
     parser.add_argument("--augment", action="store_true",
                         help="random warps, weight decay, label smoothing and a one-cycle "
                         "learning-rate schedule")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     parser.add_argument("--resume", action="store_true", help="resume training from --model")
     parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICES)
-    parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
+    parser.add_argument("--seed", type=cli.seed, default=42,
+                        help="random seed (default: %(default)s)")
     # fmt: on
     args = parser.parse_args()
     if realpath(args.plot) == realpath(args.model):

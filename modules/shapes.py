@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# how slender a shape is: at most, if it is compact; from and to, if it is one short stroke
+# the slenderness of a shape: below it is compact; from and to it is one short stroke
 COMPACT, SHORT = 25, (17, 45)
 # how many shapes are looked at, and the least weight of one, as a part of the main one's
 MOST, SPECK = 30, 0.04
@@ -56,7 +56,7 @@ def find_shapes(mask, depth):
 
 
 def find_main(shapes):
-    """Return the shape that looks most like writing, and the weights of all as writing."""
+    """Return the shape that looks most like writing, and a dict: how much each shape does."""
     written = {}
     for shape in shapes:
         inside = [k for k in shapes if k.weight > SPECK * shape.weight and is_inside(k, shape)]
@@ -101,7 +101,7 @@ def is_filled(size, main, others):
     box = around(k.box for k in [main, *others])
     axis = np.argmax(box[2:] - box[:2])
     margin = max(box[axis], size[1 - axis] - box[axis + 2])
-    is_long = side(box) > 1.6 * min(box[2:] - box[:2])
+    is_long = not 1 / 1.6 < proportion(box) < 1.6
     return min(margins) <= side(main.box) / 4 and margin <= side(box) / 4 and not is_long
 
 
@@ -116,6 +116,7 @@ def is_stroke(shape):
 
 
 def is_short(shape):
+    """Return whether a shape is one short stroke, and neither round nor square."""
     return SHORT[0] < shape.slenderness < SHORT[1]
 
 
@@ -133,21 +134,26 @@ def is_dot(shape, main):
 
 
 def reach(shape, main, box, gap):
-    """Return how near the box of a character a shape must be to belong to it, in pixels."""
-    width, height = np.subtract(*np.split(around([box, shape.box]), 2)[::-1])
-    is_wide = gap > 0 and width > 1.7 * height and width / height > np.divide(*(box[2:] - box[:2]))
+    """Return how near the box of a character a shape must be to belong to it, in pixels.
+
+    gap: how near it is.
+    """
     thin, thick = sorted((shape.width, main.width))
+    likeness = (thin / thick) ** 2
     if is_pair(shape, main):
-        # such as the strokes of an old "ha", or ":"
-        return 20 * side(box) if not is_short(shape) else (thin / thick) ** 2 * 2 * side(box)
+        # dots, as in ":", may be far from each other, and so may strokes, as in an old "ha"
+        return 2 * likeness * side(box) if is_short(shape) else 20 * side(box)
     # a second character as large as the first doubles the size, or makes it wider than high
-    if max(width, height) >= 2 * side(box) or is_wide:
+    both = around([box, shape.box])
+    is_wide = gap > 0 and proportion(both) > max(1.7, proportion(box))
+    if side(both) >= 2 * side(box) or is_wide:
         return -np.inf
     if shape.slenderness < SHORT[0]:
         # dots are above, below or in a character, and holes and seals beside it
-        return 0.36 * side(box) if box[0] < shape.box[[0, 2]].mean() < box[2] else -np.inf
+        is_beside = not box[0] < shape.box[[0, 2]].mean() < box[2]
+        return -np.inf if is_beside else 0.36 * side(box)
     # strokes of one pen are about equally wide, and a large one may be farther away
-    return (thin / thick) ** 2 * (0.25 * side(box) + side(shape.box))
+    return likeness * (0.25 * side(box) + side(shape.box))
 
 
 def draw(parts):
@@ -174,6 +180,11 @@ def is_inside(shape, other):
 def side(box):
     """Return the longer side of a box."""
     return max(box[2:] - box[:2])
+
+
+def proportion(box):
+    """Return the width of a box divided by its height."""
+    return np.divide(*(box[2:] - box[:2]))
 
 
 def stroke_width(mask):

@@ -96,6 +96,20 @@ def test_what_is_not_there(data, paths, tmp_path, call_main):
     assert_one_line(call_main("train.py", *paths, "-d", tmp_path / "file"), 1, tmp_path / "file")
 
 
+def test_error_of_the_system_without_a_file(monkeypatch, paths, call_main):
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("train.load_dataset", fail)
+    assert call_main("train.py", *paths).stderr.startswith("[ERROR] Input/output error: check")
+
+
+def test_ending_in_capitals(paths, call_main):
+    plot = paths[5].with_suffix(".PNG")
+    assert call_main("train.py", *paths[:4], "-p", plot, "-e", 1).returncode == 0
+    assert plot.exists()
+
+
 OUT_OF_MEMORY = [
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),

@@ -157,6 +157,7 @@ def test_second_mirror_helps_where_the_first_fails(fault, mirror, server, tmp_pa
     assert_official(load("kmnist", tmp_path))
     # the first failed for the first of four files, and was dropped
     assert server.asked.count(fault) <= 1
+    assert server.asked[0] == ("good" if fault == "refused" else fault), "in order"
     assert list(tmp_path.rglob("*.partial")) == []
     assert_loads_without_a_mirror(tmp_path)
 
@@ -216,6 +217,8 @@ DAMAGED = [
     (LABELS, b"a text that somebody saved under this name", "remove it"),
     (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-9], "remove it"),
     (f"{LABELS}.gz", gzip.compress(b"something else"), "remove it"),
+    # a damaged deflate stream
+    (f"{LABELS}.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 20, "remove it"),
 ]
 
 

@@ -31,7 +31,7 @@ def pictures(tmp_path_factory):
                 side = int(rng.integers(100, 300))
                 picture = np.full((side, side + 40), 230, np.uint8)
                 draw_character(picture, drawn, side // 5, side // 6, side // 2, 20, side // 16)
-                path = folder / f"{i:02}.{['png', 'jpg', 'webp', 'bmp'][i % 4]}"
+                path = folder / f"{i:02}.{['png', 'JPG', 'webp', 'bmp'][i % 4]}"
                 Image.fromarray(picture).convert(["RGB", "L"][i % 2]).save(path)
     return root
 

@@ -208,6 +208,21 @@ def test_fine_pen_is_seen_as_a_thick_one(look_at):
     assert 60 < (image > 200).sum() < 260
 
 
+def test_thin_strokes_of_a_tall_character_are_thickened():
+    tall = np.full((400, 200), 255, np.uint8)
+    cv2.line(tall, (80, 30), (120, 370), 0, 3)
+    image = to_kmnist(Image.fromarray(tall))
+    # two pixels wide, by the longer side
+    assert 1.4 < (image > 127).sum(axis=1).mean() < 3
+
+
+def test_blank_picture_of_28_pixels_is_refused():
+    with pytest.raises(ValueError, match="nothing stands out"):
+        find_character(Image.new("L", (28, 28), 90))
+    image, _ = find_character(Image.new("L", (28, 28), 90), as_it_is=True)
+    assert (image == 90).all()
+
+
 def test_paper_inside_an_outline_is_not_the_character():
     picture = np.full((80, 80, 3), 240, np.uint8)
     cv2.polylines(picture, [np.array([[40, 15], [65, 60], [15, 60]])], True, (20, 20, 20), 3)
@@ -525,7 +540,7 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
     lines = run.stderr.splitlines()
     assert len(lines) == len(BAD_PICTURES) + 3, run.stderr
     number = len(BAD_PICTURES) + 2
-    assert lines[-1] == f"[ERROR] {number} of {number + 2} pictures were not read: see above"
+    assert lines[-1] == f"[ERROR] {number} of {number + 2} pictures have no prediction: see above"
     for path in [*(folder / name for name in BAD_PICTURES), empty, missing]:
         assert any(line.startswith(f"[ERROR] {path}: ") for line in lines), path
     for name, reason in {

@@ -2,14 +2,16 @@ from modules import viewer
 from modules.checkpoint import load_network
 
 import re
+import subprocess
 from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, log_probs_of, read_split, run_script, without_screen
+from conftest import CLASSES, character, log_probs_of, read_split, run_script, without_screen
 from idx import write_dataset
+from PIL import Image
 
 LABEL_LINE = (
     r"^\[INFO\] ground truth label: (\w+), predicted label: (\w+) (\d+\.\d)%(?: or \w+ [\d.]+%)?$"
@@ -144,5 +146,77 @@ def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
     write_dataset(tmp_path, t10k=(pixels, labels[right].numpy()))
     run = call_main("predict.py", *flags, "-d", tmp_path, "--mistakes")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "[INFO] 0 of " in run.stdout
+    assert "[INFO] 0 of " in run.stdout and "nothing to show" in run.stdout
     assert not flags[-1].exists()
+
+
+def test_drawing_without_a_character_shows_nothing(flags, monkeypatch, call_main):
+    """The window stays open."""
+    seen = []
+
+    def draw(annotate_drawing, folder):
+        seen.append(annotate_drawing(Image.fromarray(np.zeros((534, 534), np.uint8))))
+
+    monkeypatch.setattr(viewer, "draw", draw)
+    run = call_main("predict.py", *flags[:2], "--draw", *flags[3:])
+    assert (run.returncode, run.stderr, seen) == (0, "", [None])
+
+
+def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
+    monkeypatch.setattr(viewer, "MAX_IMAGES", 2)
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), character())
+    run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
+    assert run.stdout.count("predicted label") == 3
+    assert "[INFO] at most 2 images are shown\n" in run.stdout
+    # two wide cards
+    assert cv2.imread(str(flags[-1])).shape[:2] == (253, 2 * 413)
+    run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "ab"))
+    assert "at most" not in run.stdout
+
+
+def test_three_wide_cards_in_a_row(tmp_path):
+    viewer.save_montage(tmp_path / "o.png", [np.zeros((506, 826, 3), np.uint8)] * 5)
+    assert cv2.imread(str(tmp_path / "o.png")).shape[:2] == (2 * 253, 3 * 413)
+
+
+def test_box_in_a_portrait():
+    portrait = Image.new("RGB", (100, 200), "white")
+    shown = viewer.fit_picture(portrait, (20, 50, 60, 150))
+    rows, columns = np.where((shown == viewer.MARK).all(axis=2))
+    # the picture is in the middle third, at 1.96 times its size
+    expected = 98 + 1.96 * 20, 1.96 * 50, 98 + 1.96 * 60, 1.96 * 150
+    found = columns.min(), rows.min(), columns.max(), rows.max()
+    assert np.abs(np.subtract(found, expected)).max() <= 3
+
+
+def test_screen_that_does_not_answer(monkeypatch):
+    def run(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not viewer.has_screen()
+
+
+def test_button_that_is_released_outside_the_window(tmp_path, monkeypatch):
+    """The next movement, with no button down, draws nothing."""
+    callbacks, drawings = [], []
+    events = iter([(cv2.EVENT_LBUTTONDOWN, 50, 50, 1), (cv2.EVENT_MOUSEMOVE, 400, 50, 1)])
+
+    def wait_for_key(title, picture):
+        event = next(events, None)
+        if event:
+            callbacks[0](*event, None)
+            return ""
+        # the button is up, and the pointer comes back elsewhere
+        callbacks[0](cv2.EVENT_MOUSEMOVE, 50, 400, 0, None)
+        return "q"
+
+    monkeypatch.setattr(viewer, "has_screen", lambda: True)
+    monkeypatch.setattr(viewer, "open_window", lambda title: None)
+    monkeypatch.setattr(viewer, "close_windows", lambda: None)
+    monkeypatch.setattr(viewer, "wait_for_key", wait_for_key)
+    monkeypatch.setattr(cv2, "setMouseCallback", lambda title, call: callbacks.append(call))
+    viewer.draw(drawings.append, tmp_path)
+    (drawing,) = map(np.array, drawings)
+    assert drawing[64, 200] == 255 and not drawing[200:].any()

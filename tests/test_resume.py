@@ -159,6 +159,24 @@ def test_resuming_with_other_images(data, resumable, tmp_path, call_main):
         assert_one_line(run, 1, tmp_path / name, resumable[4])
 
 
+def test_resuming_with_other_names_of_the_classes(resumable, call_main):
+    """The same images and labels are another dataset."""
+    checkpoint = torch.load(resumable[4])
+    checkpoint["classes"] = checkpoint["classes"][::-1]
+    torch.save(checkpoint, resumable[4])
+    run = call_main("train.py", *resumable, "-e", 6)
+    assert_one_line(run, 1, "does not hold the images", resumable[4])
+
+
+def test_file_of_a_gpu_is_loaded_on_the_cpu(resumable, monkeypatch, call_main):
+    load, places = torch.load, []
+    monkeypatch.setattr(
+        torch, "load", lambda *a, **k: places.append(k["map_location"]) or load(*a, **k)
+    )
+    assert call_main("train.py", *resumable).returncode == 0
+    assert set(places) == {"cpu"}
+
+
 def test_files_that_cannot_be_resumed(resumable, call_main):
     """None, one that lacks a part, and a bare state dict."""
     model = resumable[4]
@@ -167,6 +185,8 @@ def test_files_that_cannot_be_resumed(resumable, call_main):
     torch.save(checkpoint, model)
     for command in (["train.py", *resumable], ["predict.py", "-m", model]):
         assert_one_line(call_main(*command), 1, model, "train again")
+    torch.save(checkpoint | {"dataset": "kmnist", "data": 3}, model)
+    assert_one_line(call_main("predict.py", "-m", model), 1, model, "train again")
     torch.save(checkpoint["model"], model)
     assert_one_line(call_main("train.py", *resumable), 1, model, "no training state")
     model.unlink()

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import tutorial
 from conftest import CLASSES, Script, log_probs_of, read_split
 from torch.nn import Conv2d, Linear, LogSoftmax, MaxPool2d, NLLLoss, ReLU
 from torch.nn.functional import nll_loss
+from torch.utils.data import TensorDataset
 
 
 def pixels(image):
@@ -245,6 +247,27 @@ def test_amp_computes_in_bfloat16_and_keeps_float32(watched):
     assert seen["history"]["train_loss"][1] < seen["history"]["train_loss"][0]
 
 
+def test_amp_asks_for_bfloat16(monkeypatch, paths, call_main):
+    """On a GPU, float16 would be the default, which needs loss scaling."""
+    asked, autocast = set(), torch.autocast
+
+    def watched_autocast(kind, dtype=None, enabled=True):
+        asked.add((dtype, enabled))
+        return autocast(kind, dtype, enabled)
+
+    monkeypatch.setattr(torch, "autocast", watched_autocast)
+    call_main("train.py", *paths, "-e", 1, "--amp")
+    assert asked == {(torch.bfloat16, True)}
+
+
+def test_report_has_a_row_for_a_class_that_is_predicted_only(capsys):
+    test = TensorDataset(torch.zeros(4, 1), torch.tensor([0, 0, 2, 2]))
+    dataset = SimpleNamespace(test=test, classes=["a", "b", "c", "d"])
+    train.report(dataset, torch.tensor([0, 1, 2, 2]))
+    rows = re.findall(r"^ +([a-d]) ", capsys.readouterr().out, re.M)
+    assert rows == ["a", "b", "c"]
+
+
 def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data):
     seen = watched("--augment", "--lr", 2e-3)
     # none of the images is as it was
@@ -321,6 +344,8 @@ def test_shows_progress_on_a_terminal(paths):
     # 900 images are 15 batches of 64
     assert re.search(r"training: .*/15 ", shown)
     assert "training:" not in run.stdout
+    # a bar that is done is removed: the line is overwritten
+    assert re.search(r"\r *\r", shown)
 
 
 def test_real_kmnist_images(real_trained, tmp_path, call_main):
