@@ -183,7 +183,11 @@ def parse_arguments():
     args = parser.parse_args()
     if realpath(args.plot) == realpath(args.model):
         parser.error("--plot is the same file as --model")
-    return keep_settings(parser, args) if args.resume else args
+    if args.resume:
+        return keep_settings(parser, args)
+    if args.dataset == "synthetic" and args.data:
+        parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")
+    return args
 
 
 if __name__ == "__main__":

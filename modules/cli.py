@@ -33,6 +33,8 @@ seed = number(int, range(2**32).__contains__, "from 0 to 4294967295")
 
 
 def path(text):
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
     # a shell expands ~ at the start of a word only, and on Windows never
     return Path(os.path.expanduser(text))
 
@@ -110,5 +112,6 @@ def run(main, parse_arguments):
         # of a package that not every training needs, such as OpenCV
         sys.exit(f"[ERROR] {error}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"[ERROR] {place}{error.strerror}: check the path, or choose another")
+        if not error.filename:
+            sys.exit(f"[ERROR] {error.strerror}")
+        sys.exit(f"[ERROR] {error.filename}: {error.strerror}: check the path, or choose another")

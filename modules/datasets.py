@@ -70,7 +70,7 @@ def find_dataset(root, is_given=True):
         return "kmnist"
     raise UserError(
         f"{root} {what_is_in(root)}, but KMNIST/raw, or pictures in train/CLASS and test/CLASS, "
-        f"are expected: {likely_slip(root)}; or add --dataset kmnist to download KMNIST"
+        f"are expected: {likely_slip(root)}; or let train.py --dataset kmnist download KMNIST to it"
     )
 
 
@@ -141,7 +141,7 @@ def load_test_images(checkpoint, folder=None, num=None):
     if classes != CLASSES:
         raise UserError(f"{root} has other classes ({', '.join(CLASSES)}) than the model")
     images, labels = read_images(name, root, "test", classes)
-    chosen = torch.randperm(len(labels))[:num]
+    chosen = torch.randperm(len(labels))[:num].numpy()
     return to_input(images[chosen]), torch.tensor(labels[chosen])
 
 
@@ -175,6 +175,10 @@ def list_pictures(folder, classes):
     from torchvision.datasets.folder import make_dataset
 
     folders = class_folders(folder)
+    if not folders:
+        raise UserError(
+            f"{folder} {what_is_in(folder)}, but CLASS is expected: {likely_slip(folder)}"
+        )
     unknown = [path.name for path in folders if class_name(path) not in classes]
     if unknown:
         raise UserError(
@@ -218,7 +222,7 @@ def check_images(root, images, labels, classes):
     """Refuse a class without images; warn of images that the network would not learn from."""
     empty = [f"train/{name}" for label, name in enumerate(classes) if label not in labels]
     if empty:
-        raise UserError(f"{root} has no picture in {some(empty)}: {likely_slip(root)}")
+        raise UserError(f"{root} has no picture for training in {some(empty)}: {likely_slip(root)}")
     if images.max() <= 1:
         warn(f"{root}: no pixel is above {images.max()}, but pixels from 0 to 255 are expected")
     elif images.mean() > 127:

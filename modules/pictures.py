@@ -35,7 +35,8 @@ def find_pictures(paths):
     for path in paths:
         found = []
         if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if is_picture(file, path)]
+            inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            found = [file for file in inside if is_picture(file, path)]
         elif not path.exists():
             # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
             folder = next((parent for parent in path.parents if parent.exists()), path.parent)

@@ -33,10 +33,11 @@ def draw_plot(history, title, results=None):
     )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
-    if results:
+    if results and len(results[2]) > 1:
         truths, predictions, names = results
-        # matplotlib's font has no kana
-        names = [name if name.isascii() else f"class {label}" for label, name in names.items()]
+        # matplotlib's font has no kana, and "$" would start a formula
+        names = [n[:12] if n.isascii() else f"class {label}" for label, n in names.items()]
+        names = [name.replace("$", r"\$") for name in names]
         matrix = ConfusionMatrixDisplay(confusion_matrix(truths, predictions), display_labels=names)
         # the numbers of many classes would not fit
         options = {"include_values": len(names) <= 12, "xticks_rotation": "vertical"}

@@ -96,13 +96,13 @@ def link(main, shapes, size):
 
 
 def is_filled(size, main, others):
-    """Return whether a picture is a crop: the shapes fill it, and are not much longer than wide."""
+    """Return whether a picture is a crop: the shapes fill it, and are no two side by side."""
     margins = np.concatenate([main.box[:2], size[::-1] - main.box[2:]])
     box = around(k.box for k in [main, *others])
     axis = np.argmax(box[2:] - box[:2])
     margin = max(box[axis], size[1 - axis] - box[axis + 2])
-    is_long = not 1 / 1.6 < proportion(box) < 1.6
-    return min(margins) <= side(main.box) / 4 and margin <= side(box) / 4 and not is_long
+    is_narrow = proportion(box) < 1.6
+    return min(margins) <= side(main.box) / 4 and margin <= side(box) / 4 and is_narrow
 
 
 def may_belong(shape, main):

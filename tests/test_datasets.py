@@ -49,8 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         _, fault, name = unquote(self.path).split("/")
         self.server.asked.append(fault)
         body = content = PACKED[name]
-        if fault.isdecimal():
-            return self.send_error(int(fault))
+        if fault.isdecimal() or (fault == "404 for labels" and "labels" in name):
+            return self.send_error(int(fault[:3]))
         if fault in ("half, then silence", "cut short"):
             body = content[: len(content) // 2]
         if fault == "one byte changed":
@@ -160,6 +160,17 @@ def test_second_mirror_helps_where_the_first_fails(fault, mirror, server, tmp_pa
     assert server.asked[0] == ("good" if fault == "refused" else fault), "in order"
     assert list(tmp_path.rglob("*.partial")) == []
     assert_loads_without_a_mirror(tmp_path)
+
+
+def test_file_that_is_there_is_not_downloaded_again(mirror, server, tmp_path):
+    """The first server breaks down after two files: the second gives the others."""
+    folder = tmp_path / "KMNIST" / "raw"
+    put_official(folder, "train")
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    kmnist.MIRRORS.insert(0, mirror("404 for labels"))
+    assert_official(load("kmnist", tmp_path))
+    assert server.asked == ["404 for labels", "404 for labels", "good"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_all_mirrors_fail(mirror, tmp_path, call_main):

@@ -126,11 +126,13 @@ WRONG_FOLDERS = {
     "test/CLASS": lambda root: remove(root, "test"),
     "test/cat one": lambda root: remove(root, "train"),
     "has cow, but the classes are cat one, o, ": lambda root: (root / "test" / "cow").mkdir(),
-    "no picture in train/cow": lambda root: (root / "train" / "cow").mkdir(),
+    "no picture for training in train/cow": lambda root: (root / "train" / "cow").mkdir(),
     "of two classes or more": lambda root: remove(
         root, "train/o", "train/ねこ", "test/o", "test/ねこ"
     ),
-    "no picture in train/o: let the names of pictures end": lambda root: spoil(root, "train/o"),
+    "no picture for training in train/o: let the names of pictures end": lambda root: spoil(
+        root, "train/o"
+    ),
 }
 
 
@@ -143,7 +145,8 @@ def test_folder_that_is_not_as_expected(told, pictures, tmp_path, call_main):
 
 def test_what_is_not_read(pictures, tmp_path, capsys):
     """What computers put beside pictures; a third split; a name in two forms is one class."""
-    root = shutil.copytree(pictures, tmp_path / "pictures")
+    # the folder itself may be in a hidden one
+    root = shutil.copytree(pictures, tmp_path / ".hidden" / "pictures")
     for split in ("train", "test"):
         for name in (".ipynb_checkpoints", "o/.ipynb_checkpoints", "__MACOSX/o"):
             shutil.copytree(pictures / split / "o", root / split / name)
@@ -196,8 +199,17 @@ def test_model_knows_its_classes(pictures, tmp_path, call_main):
     assert f"[INFO] loading 3 test images from {root / 'test'}...\n" in run.stdout
     assert re.findall(r"ground truth label: (.*), predicted", run.stdout) == 3 * ["o"]
     assert "loading 4 test images" in call_main(*predict, "--mistakes").stdout
+    # also where KMNIST lies beside them
+    (root / "KMNIST" / "raw").mkdir(parents=True)
+    assert call_main(*predict).returncode == 0
     shutil.rmtree(root)
     assert_one_line(call_main(*predict), 1, root, "does not exist")
+    # nor is the model's own folder replaced by another
+    shutil.copytree(pictures, tmp_path / "gone")
+    train = ["train.py", *flags, "-d", tmp_path / "gone", "-e", 1]
+    assert call_main(*train).returncode == 0
+    shutil.rmtree(tmp_path / "gone")
+    assert_one_line(call_main(*predict[:-2]), 1, tmp_path / "gone", "does not exist", "--data")
 
 
 def test_pictures_of_other_classes_than_the_models(pictures, trained, data, tmp_path, call_main):

@@ -216,6 +216,22 @@ def test_thin_strokes_of_a_tall_character_are_thickened():
     assert 1.4 < (image > 127).sum(axis=1).mean() < 3
 
 
+def test_thin_dash_is_thickened_by_its_longer_side():
+    dash = np.full((200, 600), 255, np.uint8)
+    cv2.line(dash, (100, 90), (500, 110), 0, 5)
+    assert to_kmnist(Image.fromarray(dash)).max() > 230
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_dark_strip_at_an_edge_is_not_the_character(turned):
+    picture = np.full((400, 400), 255, np.uint8)
+    cv2.rectangle(picture, (0, 60), (70, 340), 0, -1)
+    points = np.array([[150, 60], [170, 340], [330, 330]])
+    cv2.polylines(picture, [points], False, 0, 14)
+    _, box = find_character(Image.fromarray(picture.T if turned else picture))
+    assert abs(box[int(turned)] - 143) < 6
+
+
 def test_blank_picture_of_28_pixels_is_refused():
     with pytest.raises(ValueError, match="nothing stands out"):
         find_character(Image.new("L", (28, 28), 90))

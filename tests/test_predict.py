@@ -79,6 +79,11 @@ def test_every_test_image_once_with_what_the_model_says_of_it(flags, trained, da
     assert cv2.imread(str(flags[-1])).shape[:2] == (253 * 40, 210 * 5)
 
 
+def test_one_image(flags, call_main):
+    run = call_main("predict.py", *flags, "-n", 1)
+    assert (run.returncode, len(label_lines(run.stdout)[0])) == (0, 1)
+
+
 def test_seed_chooses_the_images(flags, call_main):
     first, again, other = (
         call_main("predict.py", *flags, "--seed", seed).stdout for seed in (1, 1, 2)
@@ -171,8 +176,9 @@ def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
     assert "[INFO] at most 2 images are shown\n" in run.stdout
     # two wide cards
     assert cv2.imread(str(flags[-1])).shape[:2] == (253, 2 * 413)
-    run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "ab"))
-    assert "at most" not in run.stdout
+    (tmp_path / "c.png").write_bytes(b"damaged")
+    run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
+    assert run.returncode == 1 and "at most" not in run.stdout
 
 
 def test_three_wide_cards_in_a_row(tmp_path):
@@ -196,6 +202,19 @@ def test_screen_that_does_not_answer(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     assert not viewer.has_screen()
+
+
+def test_drawings_are_never_overwritten(tmp_path, monkeypatch):
+    (tmp_path / "drawing-2.png").touch()
+    keys = iter("ssq")
+    monkeypatch.setattr(viewer, "has_screen", lambda: True)
+    monkeypatch.setattr(viewer, "open_window", lambda title: None)
+    monkeypatch.setattr(viewer, "close_windows", lambda: None)
+    monkeypatch.setattr(viewer, "wait_for_key", lambda *_: next(keys))
+    monkeypatch.setattr(cv2, "setMouseCallback", lambda *_: None)
+    viewer.draw(lambda drawing: None, tmp_path)
+    sizes = {path.name: path.stat().st_size > 0 for path in tmp_path.iterdir()}
+    assert sizes == {"drawing-1.png": True, "drawing-2.png": False, "drawing-3.png": True}
 
 
 def test_button_that_is_released_outside_the_window(tmp_path, monkeypatch):
