@@ -239,7 +239,7 @@ def vignette(image, rng, strength, other):
     return camera(pen(image, rng) * light, rng)
 
 
-@kind("flash, grey levels", (40, 60, 110), tuning=True)
+@kind("flash, gray levels", (40, 60, 110), tuning=True)
 def flash(image, rng, strength, other):
     rows, columns = grid((SIDE, SIDE))
     x, y = rng.uniform(-0.5, 0.5, 2)
@@ -402,7 +402,7 @@ def tiny(image, rng, strength, other):
     return draw(WHITE, place(image, rng.uniform(22, 32), (40, 40)))
 
 
-@kind("64x64")
+@kind("64x64", tuning=True)
 def small_photograph(image, rng, strength, other):
     return camera(draw(WHITE, anywhere(image, rng, (64, 64), 0.6, 0.75)), rng, blur=0.4)
 
