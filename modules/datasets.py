@@ -280,11 +280,14 @@ def list_slips(root):
         yield "unpack it, and give the folder"
     if any("ubyte" in path.name for path in [*inside, *root.glob("*/*")]):
         yield "put such files into KMNIST/raw"
+    names = []
     for path in inside:
         split = "train" if path.name.lower().startswith("train") else "test"
         is_split = path.is_dir() and path.name.lower().startswith((split, "val"))
         if is_split and not (root / split).is_dir():
-            yield f"rename {path.name} to {split}"
+            names.append(f"{path.name} to {split}")
+    if names:
+        yield f"rename {' and '.join(names)}"
     for path in inside:
         if is_picture(path, root) or any(is_picture(file, root) for file in visible(path)):
             yield "put the pictures of each class into folders of its own in train and test"

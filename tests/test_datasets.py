@@ -311,7 +311,11 @@ def put_pictures(root, *folders, name="1.png"):
 BOTH = ["train/a", "train/b", "test/a", "test/b"]
 # folders with pictures, or files, in a folder x; what is given as --data; what is told
 LAYOUTS = {
-    "capital letters": (["Train/a", "Train/b", "Test/a"], "x", "rename Test to test"),
+    "capital letters": (
+        ["Train/a", "Train/b", "Test/a"],
+        "x",
+        "rename Test to test and Train to train",
+    ),
     "training": (["training/a", "training/b", "testing/a"], "x", "rename testing to test"),
     "trainingSet": (["trainingSet/trainingSet/a", "testSet/testSet/a"], "x", "testSet to test"),
     "val": (["train/a", "train/b", "val/a"], "x", "rename val to test"),

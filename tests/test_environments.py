@@ -82,6 +82,22 @@ def test_environment_is_the_users_choice(changes, expected):
     assert run.stdout == f"{[*expected, 'own']}\n"
 
 
+def test_ctrl_c_while_packages_are_loaded():
+    run = run_python("-c", "import modules; raise KeyboardInterrupt")
+    assert (run.stdout, run.stderr) == ("\n[INFO] stopped\n", "")
+    assert run.returncode != 0
+    # other errors are shown as usual
+    assert "ZeroDivisionError" in run_python("-c", "import modules; 1 / 0").stderr
+
+
+def test_package_that_is_missing(tmp_path):
+    """Which an import at the top of the script finds."""
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")")
+    run = run_python("predict.py", PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    told = "No module named 'cv2': pip install -r requirements.txt in the activated environment"
+    assert (run.returncode, run.stderr) == (1, f"[ERROR] {told}\n")
+
+
 @needs_signals
 def test_each_line_is_shown_at_once_until_ctrl_c(trained, tmp_path):
     """As in `python predict.py ... | tee log`: a picture that cannot be read yet holds it up."""
