@@ -102,8 +102,9 @@ def run(main, parse_arguments):
         print("\n[INFO] stopped")
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
-        # what GPUs and the CPU say; a MemoryError, Python's own, says nothing
-        if str(error) and not re.search("out of memory|DefaultCPUAllocator", str(error)):
+        # what GPUs and the CPU say
+        is_other = not re.search("out of memory|DefaultCPUAllocator", str(error))
+        if isinstance(error, RuntimeError) and is_other:
             raise
         sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
@@ -113,5 +114,5 @@ def run(main, parse_arguments):
         sys.exit(f"[ERROR] {error}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
         if not error.filename:
-            sys.exit(f"[ERROR] {error.strerror}")
+            sys.exit(f"[ERROR] {error.strerror or error}")
         sys.exit(f"[ERROR] {error.filename}: {error.strerror}: check the path, or choose another")

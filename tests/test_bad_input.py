@@ -117,7 +117,7 @@ def test_ending_in_capitals(paths, call_main):
 
 
 OUT_OF_MEMORY = [
-    MemoryError(),
+    MemoryError("Unable to allocate 9 GiB, as NumPy says"),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
     RuntimeError("MPS backend out of memory (MPS allocated: 5.56 GB)"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
