@@ -129,7 +129,7 @@ def load_test_images(checkpoint, folder=None, num=None):
         # it may hold both
         name = "kmnist" if has_kmnist(root) and name != "pictures" else find_dataset(root)
     elif name == "kmnist" and not has_kmnist(root):
-        warn(f"KMNIST is not in {root} any more: using the folder data")
+        warn(f"KMNIST is not in {root}, where the model found it: using the folder data")
         root = Path("data")
 
     if name == "pictures":

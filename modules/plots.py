@@ -13,6 +13,8 @@ def draw_plot(history, title, results=None):
     the name of each label that occurs, a dict.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
+    # of a single class, there is nothing to confuse
+    results = results if results and len(results[2]) > 1 else None
     # a Figure, unlike pyplot, starts no user interface
     figure = Figure(figsize=(13 if results else 8, 4.1), dpi=125, layout="constrained")
     figure.suptitle(title, fontsize=15)
@@ -33,7 +35,7 @@ def draw_plot(history, title, results=None):
     )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
-    if results and len(results[2]) > 1:
+    if results:
         truths, predictions, names = results
         # matplotlib's font has no kana, and "$" would start a formula
         names = [n[:12] if n.isascii() else f"class {label}" for label, n in names.items()]

@@ -130,6 +130,7 @@ def test_curves_and_their_names(tmp_path):
     assert [text.get_text() for text in axes.texts] == ["1", "1", "1", "2"]
     assert [text.get_text() for text in axes.get_yticklabels()] == [r"\$\x_{\$ and m", "class 1"]
     save_plot(tmp_path / "plot.png", history, "a formula is none", results)
+    assert len(draw_plot(history, "", ([0, 0], [0, 0], {0: "cat"})).axes) == 2
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
     plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
