@@ -2,62 +2,70 @@
 
 from modules import cli, viewer
 from modules.checkpoint import load_network
-from modules.classifier import describe, predict, to_input
-from modules.datasets import load_test_images
+from modules.datasets import load_test_images, to_input
 from modules.messages import UserError
 from modules.pictures import find_pictures, read_picture
 from modules.preprocess import find_character
 
 import argparse
 import sys
-from os.path import realpath
 
 import torch
 
 
-def main(args):
+def main():
+    args = parse_arguments()
     model, checkpoint = load_network(args.model, args.device)
     if args.draw:
-        draw(model, checkpoint, folder=args.output.parent / "drawings")
+        draw(model, checkpoint, args)
     elif args.image:
         show_pictures(model, checkpoint, args)
+    elif args.mistakes:
+        show_mistakes(model, checkpoint, args)
     else:
         show_test_images(model, checkpoint, args)
 
 
 def show_test_images(model, checkpoint, args):
-    # pick random test images, or all of them to find the mistakes
+    # pick random test images, and predict their classes
     torch.manual_seed(args.seed)
-    num_images = None if args.mistakes else args.num
-    images, labels = load_test_images(checkpoint, args.data, num_images)
+    images, labels = load_test_images(checkpoint, args.data, args.num)
+    probabilities = predict(model, images)
+    num_wrong = (probabilities.argmax(dim=1) != labels).sum()
+    print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
+    show(images, labels, probabilities, checkpoint, args)
 
-    # predict their classes
+
+def show_mistakes(model, checkpoint, args):
+    # predict the classes of all test images
+    images, labels = load_test_images(checkpoint, args.data)
     probabilities = predict(model, images)
     confidences, predicted = probabilities.max(dim=1)
     is_wrong = predicted != labels
-    score = f"{is_wrong.sum()} of {len(images)} test images misclassified"
-    chosen = range(len(images))
-    if args.mistakes:
-        score += f", accuracy {1 - is_wrong.double().mean():.2%}"
-        # the most confident first
-        chosen = [i for i in confidences.argsort(descending=True) if is_wrong[i]][: args.num]
-
-    # print the predictions
-    classes = checkpoint["classes"]
+    accuracy = 1 - is_wrong.double().mean()
+    score = f"{is_wrong.sum()} of {len(images)} test images misclassified, accuracy {accuracy:.2%}"
     print(f"[INFO] {score}")
-    for i in chosen:
-        prediction = " ".join(describe(probabilities[i], classes))
-        print(f"[INFO] ground truth label: {classes[labels[i]]}, predicted label: {prediction}")
 
-    # show them on the images
-    shown = chosen[: viewer.MAX_IMAGES]
-    annotated = [viewer.annotate(images[i], probabilities[i], classes, labels[i]) for i in shown]
-    viewer.present(annotated, len(chosen), args.output, args.no_display)
+    # pick those that are misclassified, the most confident first
+    order = confidences.argsort(descending=True)
+    chosen = order[is_wrong[order]][: args.num]
+    show(images[chosen], labels[chosen], probabilities[chosen], checkpoint, args)
+
+
+def show(images, labels, probabilities, checkpoint, args):
+    # print the predictions, and draw them on the images
+    annotated, classes = [], checkpoint["classes"]
+    for image, label, shares in zip(images, labels, probabilities):
+        prediction = " ".join(viewer.describe(shares, classes))
+        print(f"[INFO] ground truth label: {classes[label]}, predicted label: {prediction}")
+        if len(annotated) < viewer.MAX_IMAGES:
+            annotated.append(viewer.annotate(image, shares, classes, label))
+    viewer.present(annotated, len(images), args.output, args.no_display)
 
 
 def show_pictures(model, checkpoint, args):
     paths = find_pictures(args.image)
-    if realpath(args.output) in [realpath(path) for path in paths]:
+    if args.output.absolute() in [path.absolute() for path in paths]:
         raise UserError(f"{args.output} is one of your pictures: choose another --output")
     annotated, num_failed, classes = [], 0, checkpoint["classes"]
     for path in paths:
@@ -80,17 +88,13 @@ def show_pictures(model, checkpoint, args):
         sys.exit(text if len(paths) > 1 else 1)
 
 
-def draw(model, checkpoint, folder):
+def draw(model, checkpoint, args):
     # the window calls this after every stroke
     def annotate_drawing(drawing):
-        try:
-            image, probabilities, _ = predict_picture(model, checkpoint, drawing)
-        except UserError:
-            # there is nothing to show: a dot may be too small for a character
-            return None
+        image, probabilities, _ = predict_picture(model, checkpoint, drawing)
         return viewer.annotate(image, probabilities, checkpoint["classes"])
 
-    viewer.draw(annotate_drawing, folder)
+    viewer.draw(annotate_drawing, folder=args.output.parent / "drawings")
 
 
 def predict_picture(model, checkpoint, picture, title=""):
@@ -102,9 +106,19 @@ def predict_picture(model, checkpoint, picture, title=""):
     image, box = find_character(picture, as_it_is=checkpoint["dataset"] == "pictures")
     image = to_input(image)
     probabilities = predict(model, image[None])[0]
-    prediction = " ".join(describe(probabilities, checkpoint["classes"]))
+    prediction = " ".join(viewer.describe(probabilities, checkpoint["classes"]))
     print(f"[INFO] {title}predicted label: {prediction}")
     return image, probabilities, box
+
+
+def predict(model, images):
+    """Return the probability of each class, (N, classes), for images, (N, 1, 28, 28) float32."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        # in batches: ten thousand images at once would take a lot of memory
+        log_probs = torch.cat([model(batch.to(device)) for batch in images.split(250)])
+    # the exponential of a log-probability is the probability
+    return log_probs.exp().cpu()
 
 
 def parse_arguments():
@@ -129,12 +143,10 @@ def parse_arguments():
                         help="random seed that chooses the test images (default: %(default)s)")
     # fmt: on
     args = parser.parse_args()
-    if realpath(args.output) == realpath(args.model):
-        parser.error("--output is the same file as --model")
     if args.draw and args.no_display:
         parser.error("--draw opens a window: leave --no-display out")
     return args
 
 
 if __name__ == "__main__":
-    cli.run(main, parse_arguments)
+    cli.run(main)

@@ -10,17 +10,18 @@ from modules.plots import save_plot
 
 import argparse
 import math
-from os.path import realpath
-from time import perf_counter
+import time
 
 import torch
 from sklearn.metrics import classification_report
+from sklearn.utils.multiclass import unique_labels
 from torch.nn import NLLLoss
 from torch.optim import Adam
 from torch.utils.data import DataLoader, random_split
 
 
-def main(args):
+def main():
+    args = parse_arguments()
     # the random seed of the split, the initial weights, the order of the images and the warps
     generator = torch.manual_seed(args.seed)
 
@@ -36,22 +37,22 @@ def main(args):
     print(f"[INFO] {dataset.title}: {sizes} images")
 
     # 2: the network, the loss function and the optimizer
-    model = LeNet(numChannels=1, classes=len(dataset.classes))
-    model = cli.speed_up(model.to(args.device))
+    model = LeNet(numChannels=1, classes=len(dataset.classes)).to(args.device)
+    cli.speed_up_convolutions(model)
     loss_fn = train_loss_fn = NLLLoss()
+    optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
     if args.augment:
         train_loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
-    else:
-        optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
 
+    # the loss and the accuracy of each epoch
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
-        history = resume(args.model, dataset, model, optimizer, scheduler)
-    epochs = range(len(history["train_loss"]) + 1, args.epochs + 1)
-    task = f"training LeNet on {args.device} (Ctrl-C stops, --resume continues)..."
-    print(f"[INFO] {task if epochs else 'nothing to train: all epochs are done'}")
-    start = perf_counter()
-    for epoch in epochs:
+        history = resume(args, dataset, model, optimizer, scheduler)
+    first_epoch = len(history["train_loss"]) + 1
+
+    print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops, --resume continues)...")
+    start_time, title = time.perf_counter(), f"LeNet on {dataset.title}"
+    for epoch in range(first_epoch, args.epochs + 1):
         train_loss, train_acc = train_epoch(
             model, train_loader, train_loss_fn, optimizer, scheduler, args
         )
@@ -59,25 +60,27 @@ def main(args):
         if not math.isfinite(train_loss + val_loss):
             raise UserError(f"epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
-        # append to the history, and save what predict.py and --resume need
-        for name, value in zip(history, [train_loss, train_acc, val_loss, val_acc]):
-            history[name].append(value)
+        history["train_loss"].append(train_loss)
+        history["train_acc"].append(train_acc)
+        history["val_loss"].append(val_loss)
+        history["val_acc"].append(val_acc)
         save_checkpoint(args, dataset, history, model, optimizer, scheduler)
-
-        # now Ctrl-C does not lose this epoch: print it, and plot the curves
-        train_text = f"train loss {train_loss:.4f}, train accuracy {train_acc:.4f}"
-        val_text = f"validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}"
         print(f"[INFO] epoch {epoch}/{args.epochs}")
-        print(f"[INFO] {train_text}, {val_text}")
-        save_plot(args.plot, history, f"LeNet on {dataset.title}")
-    if epochs:
-        print(f"[INFO] trained in {perf_counter() - start:.1f} s: see {args.model}, {args.plot}")
+        print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}")
+        print(f"[INFO] validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
+        save_plot(args.plot, history, title)
+    seconds = time.perf_counter() - start_time
+    print(f"[INFO] trained in {seconds:.1f} s: see {args.model}, {args.plot}")
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {dataset.title}...")
     _, _, predictions = evaluate(model, test_loader, loss_fn, args.device)
-    results = report(dataset, predictions)
-    save_plot(args.plot, history, f"LeNet on {dataset.title}", results)
+    labels, predictions = dataset.test.tensors[1], predictions.cpu()
+    # of the classes that occur: others would count as 0 in the averages
+    names = {label: dataset.classes[label] for label in unique_labels(labels, predictions)}
+    report = {"target_names": names.values(), "digits": 4, "zero_division": 0}
+    print(classification_report(labels, predictions, **report))
+    save_plot(args.plot, history, title, (labels, predictions, names))
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
@@ -133,20 +136,6 @@ def evaluate(model, loader, loss_fn, device):
     return total_loss.item() / num_images, num_correct.item() / num_images, torch.cat(predictions)
 
 
-def report(dataset, predictions):
-    """Print precision, recall and F1 of each class that occurs.
-
-    Returns the right labels, the predicted labels, and a dict from each of these to its class.
-    """
-    truths, predictions = dataset.test.tensors[1], predictions.cpu()
-    # other classes would count as 0 in the averages
-    labels = torch.cat([truths, predictions]).unique().tolist()
-    names = {label: dataset.classes[label] for label in labels}
-    options = {"target_names": names.values(), "digits": 4, "zero_division": 0}
-    print(classification_report(truths, predictions, labels=labels, **options))
-    return truths, predictions, names
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     # fmt: off
@@ -181,8 +170,6 @@ def parse_arguments():
                         help="random seed (default: %(default)s)")
     # fmt: on
     args = parser.parse_args()
-    if realpath(args.plot) == realpath(args.model):
-        parser.error("--plot is the same file as --model")
     if args.resume:
         return keep_settings(parser, args)
     if args.dataset == "synthetic" and args.data:
@@ -191,4 +178,4 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
-    cli.run(main, parse_arguments)
+    cli.run(main)

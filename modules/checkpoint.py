@@ -60,24 +60,26 @@ def keep_settings(parser, args):
     return args
 
 
-def resume(path, dataset, model, optimizer, scheduler):
-    """Load the state of the training at its last epoch; return its history.
+def resume(args, dataset, model, optimizer, scheduler):
+    """Load the state of the training after its last epoch; return its history.
 
     Raises UserError if the dataset is another one.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(args.model)
     if (checkpoint["checksum"], checkpoint["classes"]) != (dataset.checksum, dataset.classes):
         raise UserError(
-            f"{dataset.folder} does not hold the images that {path} was trained on: train again "
-            "without --resume, or choose another --data"
+            f"{dataset.folder} does not hold the images that {args.model} was trained on: train "
+            "again without --resume, or choose another --data"
         )
-    load_weights(model, checkpoint["model"], path)
+    load_weights(model, checkpoint["model"], args.model)
     optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler:
         scheduler.load_state_dict(checkpoint["scheduler"])
     torch.set_rng_state(checkpoint["random_state"])
-    print(f"[INFO] resuming {path} after epoch {len(checkpoint['history']['train_loss'])}")
-    return checkpoint["history"]
+    history = checkpoint["history"]
+    epoch = len(history["train_loss"])
+    print(f"[INFO] resuming {args.model} after epoch {epoch} of {max(epoch, args.epochs)}")
+    return history
 
 
 def load_network(path, device="cpu"):

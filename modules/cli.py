@@ -52,7 +52,7 @@ def png_path(text):
     return file_path(text)
 
 
-DEVICES = "cpu, cuda, cuda:1 or 1, mps; auto: the accelerator if there is one, else the CPU"
+DEVICES = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
 
 
 def device(name):
@@ -60,10 +60,6 @@ def device(name):
     is_auto = name == "auto"
     if is_auto:
         name = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    elif name.isdecimal():
-        name = f"cuda:{name}"
-    elif name == "gpu":
-        name = "cuda"
     try:
         ones = torch.ones(1, device=name)
         # the device `meta`, for example, has no values
@@ -80,15 +76,15 @@ def device(name):
         return torch.device("cpu")
 
 
-def speed_up(model):
-    """Return the model in the memory format in which convolutions are often faster."""
-    # not on Apple's GPUs; the results differ by rounding
-    is_slower = next(model.parameters()).device.type == "mps"
-    return model if is_slower else model.to(memory_format=torch.channels_last)
+def speed_up_convolutions(model):
+    """Change the memory format of a model, which changes its results by rounding only."""
+    # not on Apple's GPUs: with some releases of PyTorch, it makes them many times slower
+    if next(model.parameters()).device.type != "mps":
+        model.to(memory_format=torch.channels_last)
 
 
-def run(main, parse_arguments):
-    """Call main(parse_arguments()); end with one line where the user can mend what is wrong."""
+def run(main):
+    """Call main(); end with one line where the user can mend what is wrong."""
     # faster on a CPU: treat denormals, numbers too small for full precision, as 0; threads that
     # are started later do the same
     torch.set_flush_denormal(True)
@@ -97,7 +93,7 @@ def run(main, parse_arguments):
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
     try:
-        main(parse_arguments())
+        main()
     except KeyboardInterrupt:
         print("\n[INFO] stopped")
         sys.exit(130)

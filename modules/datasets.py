@@ -1,6 +1,5 @@
 """What is trained on: KMNIST, a folder of your own pictures, or synthetic Hiragana, in memory."""
 
-from modules.classifier import to_input
 from modules.kmnist import CLASSES, DownloadError, read_kmnist
 from modules.messages import UserError, progress_bar, warn
 from modules.pictures import is_picture, read_picture
@@ -97,6 +96,14 @@ def read_dataset(name, root):
     train = TensorDataset(to_input(images), torch.tensor(labels))
     test = TensorDataset(to_input(test_images), torch.tensor(test_labels))
     return Dataset(name, title, classes, realpath(root), checksum.hexdigest(), train, test)
+
+
+def to_input(images):
+    """Return images, (..., 28, 28) uint8, as the network takes them: scaled to [0, 1].
+
+    Returns (..., 1, 28, 28) float32: unsqueeze() adds the dimension of the channel.
+    """
+    return torch.as_tensor(images).unsqueeze(-3) / 255
 
 
 def read_images(name, root, split, classes):

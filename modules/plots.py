@@ -2,15 +2,15 @@
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay
 
 
 def draw_plot(history, title, results=None):
     """Return a figure of the training and validation curves.
 
     history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
-    list with a value per epoch; results: the right and the predicted label of every test image, and
-    the name of each label that occurs, a dict.
+    list with a value per epoch; results: the right and the predicted label of every test image,
+    both (N,), and a dict from each label that occurs to its class.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
     # of a single class, there is nothing to confuse
@@ -36,14 +36,14 @@ def draw_plot(history, title, results=None):
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
     if results:
-        truths, predictions, names = results
+        labels, predictions, names = results
         # matplotlib's font has no kana, and "$" would start a formula
         names = [n[:12] if n.isascii() else f"class {label}" for label, n in names.items()]
         names = [name.replace("$", r"\$") for name in names]
-        matrix = ConfusionMatrixDisplay(confusion_matrix(truths, predictions), display_labels=names)
         # the numbers of many classes would not fit
-        options = {"include_values": len(names) <= 12, "xticks_rotation": "vertical"}
-        matrix.plot(ax=charts[2], colorbar=False, cmap="Blues", text_kw={"fontsize": 8}, **options)
+        options = {"include_values": len(names) <= 12, "text_kw": {"fontsize": 8}, "cmap": "Blues"}
+        options |= {"display_labels": names, "xticks_rotation": "vertical", "colorbar": False}
+        ConfusionMatrixDisplay.from_predictions(labels, predictions, ax=charts[2], **options)
         charts[2].set(
             title="Confusion matrix of the test images", xlabel="Predicted class", ylabel="Class"
         )

@@ -1,6 +1,5 @@
 """Annotated images, the montage of them, the windows, and the drawing pad."""
 
-from modules.classifier import describe
 from modules.messages import UserError
 from modules.synthetic import STROKES, draw_character
 
@@ -28,6 +27,16 @@ MAX_IMAGES = 200
 
 # what to say where there is none
 NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
+
+
+def describe(probabilities, classes):
+    """Return lines of text: the predicted class and, if at least 10%, the second.
+
+    probabilities: (classes,), one image's.
+    """
+    best, labels = probabilities.topk(2)
+    lines = [f"{classes[label]} {share:.1%}" for share, label in zip(best, labels)]
+    return [lines[0], f"or {lines[1]}"] if best[1] >= 0.1 else lines[:1]
 
 
 def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
@@ -189,9 +198,9 @@ def show(images):
 def draw(annotate_drawing, folder):
     """Let the user draw with the mouse; show the annotated drawing after every stroke.
 
-    annotate_drawing: a function from a drawing, a Pillow image, to an annotated image, or to None
-    if there is nothing to show. The key s saves the drawing in `folder`, c clears it, q quits.
-    Raises UserError if no window can be opened.
+    annotate_drawing: a function from a drawing, a Pillow image, to an annotated image; it may raise
+    UserError. The key s saves the drawing in `folder`, c clears it, q quits. Raises UserError if no
+    window can be opened.
     """
     if not has_screen():
         raise UserError(f"{NO_WINDOW}: use --image instead of --draw")
@@ -228,6 +237,7 @@ def draw(annotate_drawing, folder):
             print(f"[INFO] saved {path}")
         if last_point is None and (canvas != annotated_canvas).any():
             annotated_canvas = canvas.copy()
-            new = annotate_drawing(drawing)
-            annotated = annotated if new is None else new
+            # a dot may be too small for a character
+            with suppress(UserError):
+                annotated = annotate_drawing(drawing)
     close_windows()

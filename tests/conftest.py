@@ -207,7 +207,7 @@ def call_main(monkeypatch, capsys):
         status = 0
         try:
             module = importlib.import_module(script.removesuffix(".py"))
-            cli.run(module.main, module.parse_arguments)
+            cli.run(module.main)
         except SystemExit as end:
             # Python prints a text that a program exits with, and its exit status is then 1
             status = end.code

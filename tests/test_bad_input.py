@@ -35,23 +35,15 @@ def test_flags_that_contradict_each_other(call_main):
     assert_one_line(call_main("train.py", "--data", ""), 2, "empty")
 
 
-@pytest.mark.parametrize("command", ["train.py --dataset kmnist -p", "predict.py -o"])
-def test_picture_that_would_replace_the_model(command, tmp_path, call_main):
-    run = call_main(*command.split(), tmp_path / "m.png", "-m", Path("..", tmp_path.name, "m.png"))
-    assert_one_line(run, 2, "the same file as --model")
-
-
-@pytest.mark.parametrize(
-    ("said", "meant", "end"), [("gpu", "cuda", "\nand more"), ("7", "cuda:7", ". And more")]
-)
-def test_other_names_of_a_gpu(said, meant, end, monkeypatch):
+@pytest.mark.parametrize("end", ["\nand more", ". And more"])
+def test_first_sentence_of_what_a_gpu_says(end, monkeypatch):
     def ones(_, device):
         raise RuntimeError(f"no {device} here{end}")
 
     monkeypatch.setattr("torch.ones", ones)
-    expected = rf"{meant} does not work here \(no {meant} here\): try --device cpu"
+    expected = r"cuda:7 does not work here \(no cuda:7 here\): try --device cpu"
     with pytest.raises(argparse.ArgumentTypeError, match=expected):
-        cli.device(said)
+        cli.device("cuda:7")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")

@@ -1,9 +1,11 @@
 from modules import viewer
 from modules.checkpoint import load_network
+from modules.messages import UserError
 
 import re
 import subprocess
 from collections import Counter
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -155,18 +157,6 @@ def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
     assert not flags[-1].exists()
 
 
-def test_drawing_without_a_character_shows_nothing(flags, monkeypatch, call_main):
-    """The window stays open."""
-    seen = []
-
-    def draw(annotate_drawing, folder):
-        seen.append(annotate_drawing(Image.fromarray(np.zeros((534, 534), np.uint8))))
-
-    monkeypatch.setattr(viewer, "draw", draw)
-    run = call_main("predict.py", *flags[:2], "--draw", *flags[3:])
-    assert (run.returncode, run.stderr, seen) == (0, "", [None])
-
-
 def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
     monkeypatch.setattr(viewer, "MAX_IMAGES", 2)
     for name in "abc":
@@ -204,38 +194,56 @@ def test_screen_that_does_not_answer(monkeypatch):
     assert not viewer.has_screen()
 
 
-def test_drawings_are_never_overwritten(tmp_path, monkeypatch):
-    (tmp_path / "drawing-2.png").touch()
-    keys = iter("ssq")
-    monkeypatch.setattr(viewer, "has_screen", lambda: True)
-    monkeypatch.setattr(viewer, "open_window", lambda title: None)
-    monkeypatch.setattr(viewer, "close_windows", lambda: None)
-    monkeypatch.setattr(viewer, "wait_for_key", lambda *_: next(keys))
-    monkeypatch.setattr(cv2, "setMouseCallback", lambda *_: None)
-    viewer.draw(lambda drawing: None, tmp_path)
-    sizes = {path.name: path.stat().st_size > 0 for path in tmp_path.iterdir()}
-    assert sizes == {"drawing-1.png": True, "drawing-2.png": False, "drawing-3.png": True}
-
-
-def test_button_that_is_released_outside_the_window(tmp_path, monkeypatch):
-    """The next movement, with no button down, draws nothing."""
-    callbacks, drawings = [], []
-    events = iter([(cv2.EVENT_LBUTTONDOWN, 50, 50, 1), (cv2.EVENT_MOUSEMOVE, 400, 50, 1)])
+@pytest.fixture
+def pad(monkeypatch):
+    """A drawing pad without a window: for each step, the events of the mouse, and a key."""
+    callbacks, steps, shown = [], [], []
 
     def wait_for_key(title, picture):
-        event = next(events, None)
-        if event:
-            callbacks[0](*event, None)
-            return ""
-        # the button is up, and the pointer comes back elsewhere
-        callbacks[0](cv2.EVENT_MOUSEMOVE, 50, 400, 0, None)
-        return "q"
+        shown.append(picture.copy())
+        events, key = steps.pop(0)
+        for event in events:
+            callbacks[-1](*event, None)
+        return key
 
     monkeypatch.setattr(viewer, "has_screen", lambda: True)
     monkeypatch.setattr(viewer, "open_window", lambda title: None)
     monkeypatch.setattr(viewer, "close_windows", lambda: None)
     monkeypatch.setattr(viewer, "wait_for_key", wait_for_key)
     monkeypatch.setattr(cv2, "setMouseCallback", lambda title, call: callbacks.append(call))
+    return SimpleNamespace(steps=steps, shown=shown)
+
+
+# of the mouse, with its left button down or up
+START, LINE = (cv2.EVENT_LBUTTONDOWN, 50, 50, 1), (cv2.EVENT_MOUSEMOVE, 400, 50, 1)
+END, BACK = (cv2.EVENT_LBUTTONUP, 400, 50, 0), (cv2.EVENT_MOUSEMOVE, 50, 400, 0)
+
+
+def test_drawing_without_a_character_changes_nothing(pad, tmp_path):
+    """The window stays open."""
+
+    def refuse(drawing):
+        raise UserError("there is no character")
+
+    pad.steps[:] = [([START, LINE, END], ""), ([], ""), ([], "q")]
+    viewer.draw(refuse, tmp_path)
+    (before, _), (_, card), (drawing, after) = (np.split(part, [506], axis=1) for part in pad.shown)
+    assert drawing.any() and not before.any()
+    assert (card == after).all()
+
+
+def test_drawings_are_never_overwritten(pad, tmp_path):
+    (tmp_path / "drawing-2.png").touch()
+    pad.steps[:] = [([], "s"), ([], "s"), ([], "q")]
+    viewer.draw(lambda drawing: None, tmp_path)
+    sizes = {path.name: path.stat().st_size > 0 for path in tmp_path.iterdir()}
+    assert sizes == {"drawing-1.png": True, "drawing-2.png": False, "drawing-3.png": True}
+
+
+def test_button_that_is_released_outside_the_window(pad, tmp_path):
+    """The next movement, with no button down, draws nothing."""
+    drawings = []
+    pad.steps[:] = [([START, LINE], ""), ([BACK], "q")]
     viewer.draw(drawings.append, tmp_path)
     (drawing,) = map(np.array, drawings)
     assert drawing[64, 200] == 255 and not drawing[200:].any()

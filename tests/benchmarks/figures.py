@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules import viewer
 from modules.augment import warp
 from modules.checkpoint import load_checkpoint, load_network
-from modules.classifier import predict, to_input
-from modules.datasets import load_dataset
+from modules.datasets import load_dataset, to_input
 from modules.plots import draw_plot
 from modules.preprocess import find_character
 from modules.synthetic import STROKES, draw_character
+from predict import predict
 
 import cv2
 import numpy as np

@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules.checkpoint import load_network
-from modules.classifier import predict, to_input
-from modules.datasets import load_dataset
+from modules.datasets import load_dataset, to_input
 from modules.preprocess import find_character
+from predict import predict
 
 import cv2
 import matplotlib
