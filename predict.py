@@ -27,9 +27,9 @@ def main():
 
 
 def show_test_images(model, checkpoint, args):
-    # pick random test images, and predict their classes
+    # load random test images, and predict their classes
     torch.manual_seed(args.seed)
-    images, labels = load_test_images(checkpoint, args.data, args.num)
+    images, labels = load_test_images(checkpoint, args.data, num=args.num)
     probabilities = predict(model, images)
     num_wrong = (probabilities.argmax(dim=1) != labels).sum()
     print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
@@ -42,73 +42,72 @@ def show_mistakes(model, checkpoint, args):
     probabilities = predict(model, images)
     confidences, predicted = probabilities.max(dim=1)
     is_wrong = predicted != labels
-    accuracy = 1 - is_wrong.double().mean()
-    score = f"{is_wrong.sum()} of {len(images)} test images misclassified, accuracy {accuracy:.2%}"
-    print(f"[INFO] {score}")
+    num_wrong = is_wrong.sum().item()
+    accuracy = 1 - num_wrong / len(images)
+    print(f"[INFO] {num_wrong} of {len(images)} test images misclassified, accuracy {accuracy:.2%}")
 
     # pick those that are misclassified, the most confident first
-    order = confidences.argsort(descending=True)
-    chosen = order[is_wrong[order]][: args.num]
+    most_confident = confidences.argsort(descending=True)
+    mistakes = most_confident[is_wrong[most_confident]]
+    chosen = mistakes[: args.num]
     show(images[chosen], labels[chosen], probabilities[chosen], checkpoint, args)
 
 
 def show(images, labels, probabilities, checkpoint, args):
-    # print the predictions, and draw them on the images
-    annotated, classes = [], checkpoint["classes"]
-    for image, label, shares in zip(images, labels, probabilities):
-        prediction = " ".join(viewer.describe(shares, classes))
+    # print the predictions, and show them on the images
+    classes = checkpoint["classes"]
+    gallery = viewer.Gallery(classes)
+    for image, label, probs in zip(images, labels, probabilities):
+        prediction = viewer.describe(probs, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {prediction}")
-        if len(annotated) < viewer.MAX_IMAGES:
-            annotated.append(viewer.annotate(image, shares, classes, label))
-    viewer.present(annotated, len(images), args.output, args.no_display)
+        gallery.add(image, probs, label)
+    gallery.show(args.output, args.no_display)
 
 
 def show_pictures(model, checkpoint, args):
-    paths = find_pictures(args.image)
-    if args.output.absolute() in [path.absolute() for path in paths]:
-        raise UserError(f"{args.output} is one of your pictures: choose another --output")
-    annotated, num_failed, classes = [], 0, checkpoint["classes"]
+    paths = find_pictures(args.image, args.output)
+    classes, num_failed = checkpoint["classes"], 0
+    gallery = viewer.Gallery(classes)
     for path in paths:
         # read a picture, find the character in it, and predict its class
         try:
             picture = read_picture(path)
-            image, probabilities, box = predict_picture(model, checkpoint, picture, f"{path}: ")
+            image, probs, box = predict_picture(model, checkpoint, picture)
         except UserError as error:
             print(f"[ERROR] {path}: {error}", file=sys.stderr)
             num_failed += 1
             continue
-        if len(annotated) < viewer.MAX_IMAGES:
-            card = viewer.annotate(image, probabilities, classes, picture=picture, box=box)
-            annotated.append(card)
+        print(f"[INFO] {path}: predicted label: {viewer.describe(probs, classes)}")
+        gallery.add(image, probs, picture=picture, box=box)
+    gallery.show(args.output, args.no_display)
 
-    # show the predictions beside the pictures
-    viewer.present(annotated, len(paths) - num_failed, args.output, args.no_display)
     if num_failed:
         text = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
         sys.exit(text if len(paths) > 1 else 1)
 
 
 def draw(model, checkpoint, args):
+    classes = checkpoint["classes"]
+
     # the window calls this after every stroke
     def annotate_drawing(drawing):
-        image, probabilities, _ = predict_picture(model, checkpoint, drawing)
-        return viewer.annotate(image, probabilities, checkpoint["classes"])
+        image, probs, _ = predict_picture(model, checkpoint, drawing)
+        print(f"[INFO] predicted label: {viewer.describe(probs, classes)}")
+        return viewer.annotate(image, probs, classes)
 
     viewer.draw(annotate_drawing, folder=args.output.parent / "drawings")
 
 
-def predict_picture(model, checkpoint, picture, title=""):
-    """Find the character in a Pillow image, predict its class, and print it.
+def predict_picture(model, checkpoint, picture):
+    """Find the character in a Pillow image, and predict its class.
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # a network of one's own classes was trained on pictures of 28×28 pixels as they are
-    image, box = find_character(picture, as_it_is=checkpoint["dataset"] == "pictures")
+    # a network of your own classes has seen pictures of 28×28 pixels as they are
+    own_classes = checkpoint["dataset"] == "pictures"
+    image, box = find_character(picture, as_it_is=own_classes)
     image = to_input(image)
-    probabilities = predict(model, image[None])[0]
-    prediction = " ".join(viewer.describe(probabilities, checkpoint["classes"]))
-    print(f"[INFO] {title}predicted label: {prediction}")
-    return image, probabilities, box
+    return image, predict(model, image[None])[0], box
 
 
 def predict(model, images):
@@ -123,7 +122,7 @@ def predict(model, images):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    show = parser.add_mutually_exclusive_group()
+    scene = parser.add_mutually_exclusive_group()
     # fmt: off
     parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
                         help="checkpoint file (default: %(default)s)")
@@ -131,10 +130,10 @@ def parse_arguments():
                         help="dataset folder (default: the one that the model was trained on)")
     parser.add_argument("-n", "--num", type=cli.positive_int, default=10,
                         help="number of test images; with --mistakes, at most (default: 10)")
-    show.add_argument("-i", "--image", type=cli.path, nargs="+", metavar="PATH",
+    scene.add_argument("-i", "--image", type=cli.path, nargs="+", metavar="PATH",
                       help="your pictures of one character each: files, folders or patterns")
-    show.add_argument("--mistakes", action="store_true", help="show misclassified test images")
-    show.add_argument("--draw", action="store_true", help="draw characters with the mouse")
+    scene.add_argument("--mistakes", action="store_true", help="show misclassified test images")
+    scene.add_argument("--draw", action="store_true", help="draw characters with the mouse")
     parser.add_argument("-o", "--output", type=cli.png_path, default="output/predictions.png",
                         help="montage of the predictions (default: %(default)s)")
     parser.add_argument("--no-display", action="store_true", help="do not open a window")

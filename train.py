@@ -23,12 +23,11 @@ from torch.utils.data import DataLoader, random_split
 def main():
     args = parse_arguments()
     # the random seed of the split, the initial weights, the order of the images and the warps
-    generator = torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed)
 
     # 1: load the data, keep a fraction of the training images for validation, and make batches
     dataset = load_dataset(args.dataset, args.data)
-    fractions = [1 - args.val_split, args.val_split]
-    train_data, val_data = random_split(dataset.train, fractions, generator)
+    train_data, val_data = random_split(dataset.train, [1 - args.val_split, args.val_split])
     check_split(train_data, val_data, dataset.classes)
     train_loader = DataLoader(train_data, batch_size=args.batch_size, shuffle=True)
     val_loader = DataLoader(val_data, batch_size=args.batch_size)
@@ -38,25 +37,29 @@ def main():
 
     # 2: the network, the loss function and the optimizer
     model = LeNet(numChannels=1, classes=len(dataset.classes)).to(args.device)
-    cli.speed_up_convolutions(model)
-    loss_fn = train_loss_fn = NLLLoss()
-    optimizer, scheduler = Adam(model.parameters(), lr=args.lr, fused=True), None
+    # a memory format in which convolutions are often faster, but not on Apple's GPUs
+    if args.device.type != "mps":
+        model.to(memory_format=torch.channels_last)
     if args.augment:
-        train_loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
+        loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
+    else:
+        loss_fn = NLLLoss()
+        optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
+        scheduler = None
 
-    # the loss and the accuracy of each epoch
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
         history = resume(args, dataset, model, optimizer, scheduler)
     first_epoch = len(history["train_loss"]) + 1
 
     print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops, --resume continues)...")
-    start_time, title = time.perf_counter(), f"LeNet on {dataset.title}"
+    start_time = time.perf_counter()
+    title = f"LeNet on {dataset.title}"
     for epoch in range(first_epoch, args.epochs + 1):
         train_loss, train_acc = train_epoch(
-            model, train_loader, train_loss_fn, optimizer, scheduler, args
+            model, train_loader, loss_fn, optimizer, scheduler, args
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, loss_fn, args.device)
+        val_loss, val_acc, _ = evaluate(model, val_loader, NLLLoss(), args.device)
         if not math.isfinite(train_loss + val_loss):
             raise UserError(f"epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
@@ -74,13 +77,10 @@ def main():
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {dataset.title}...")
-    _, _, predictions = evaluate(model, test_loader, loss_fn, args.device)
-    labels, predictions = dataset.test.tensors[1], predictions.cpu()
-    # of the classes that occur: others would count as 0 in the averages
-    names = {label: dataset.classes[label] for label in unique_labels(labels, predictions)}
-    report = {"target_names": names.values(), "digits": 4, "zero_division": 0}
-    print(classification_report(labels, predictions, **report))
-    save_plot(args.plot, history, title, (labels, predictions, names))
+    _, _, predictions = evaluate(model, test_loader, NLLLoss(), args.device)
+    _, labels = dataset.test.tensors
+    report(labels, predictions, dataset.classes)
+    save_plot(args.plot, history, title, (labels, predictions, dataset.classes))
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
@@ -133,7 +133,16 @@ def evaluate(model, loader, loss_fn, device):
             predictions.append(predicted)
 
     num_images = len(loader.dataset)
-    return total_loss.item() / num_images, num_correct.item() / num_images, torch.cat(predictions)
+    predictions = torch.cat(predictions).cpu()
+    return total_loss.item() / num_images, num_correct.item() / num_images, predictions
+
+
+def report(labels, predictions, classes):
+    """Print precision, recall and F1 of each class that occurs."""
+    # others would count as 0 in the averages
+    names = [classes[label] for label in unique_labels(labels, predictions)]
+    options = {"target_names": names, "digits": 4, "zero_division": 0}
+    print(classification_report(labels, predictions, **options))
 
 
 def parse_arguments():
@@ -171,6 +180,7 @@ def parse_arguments():
     # fmt: on
     args = parser.parse_args()
     if args.resume:
+        # parse again, with the settings of the checkpoint as defaults
         return keep_settings(parser, args)
     if args.dataset == "synthetic" and args.data:
         parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")

@@ -76,13 +76,6 @@ def device(name):
         return torch.device("cpu")
 
 
-def speed_up_convolutions(model):
-    """Change the memory format of a model, which changes its results by rounding only."""
-    # not on Apple's GPUs: with some releases of PyTorch, it makes them many times slower
-    if next(model.parameters()).device.type != "mps":
-        model.to(memory_format=torch.channels_last)
-
-
 def run(main):
     """Call main(); end with one line where the user can mend what is wrong."""
     # faster on a CPU: treat denormals, numbers too small for full precision, as 0; threads that

@@ -7,7 +7,6 @@ from modules.pictures import is_picture, read_picture
 import hashlib
 import warnings
 from collections import Counter
-from difflib import get_close_matches
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
@@ -144,12 +143,13 @@ def load_test_images(checkpoint, folder=None, num=None):
         # read no more than will be shown
         chosen = torch.randperm(len(pictures))[:num]
         images, labels = read_pictures([pictures[i] for i in chosen], root / "test")
-        return to_input(images), torch.tensor(labels)
-    if classes != CLASSES:
+    elif classes == CLASSES:
+        images, labels = read_images(name, root, "test", classes)
+        chosen = torch.randperm(len(labels))[:num].numpy()
+        images, labels = images[chosen], labels[chosen]
+    else:
         raise UserError(f"{root} has other classes ({', '.join(CLASSES)}) than the model")
-    images, labels = read_images(name, root, "test", classes)
-    chosen = torch.randperm(len(labels))[:num].numpy()
-    return to_input(images[chosen]), torch.tensor(labels[chosen])
+    return to_input(images), torch.tensor(labels)
 
 
 def list_classes(root):
@@ -182,10 +182,6 @@ def list_pictures(folder, classes):
     from torchvision.datasets.folder import make_dataset
 
     folders = class_folders(folder)
-    if not folders:
-        raise UserError(
-            f"{folder} {what_is_in(folder)}, but CLASS is expected: {likely_slip(folder)}"
-        )
     unknown = [path.name for path in folders if class_name(path) not in classes]
     if unknown:
         raise UserError(
@@ -194,9 +190,12 @@ def list_pictures(folder, classes):
         )
     labels = {path.name: classes.index(class_name(path)) for path in folders}
     options = {"is_valid_file": lambda path: is_picture(path, folder), "allow_empty": True}
-    pictures = make_dataset(str(folder), labels, **options)
+    pictures = make_dataset(str(folder), labels, **options) if labels else []
     if not pictures:
-        raise UserError(f"{folder} has no picture: {likely_slip(folder.parent)}")
+        raise UserError(
+            f"{folder} {what_is_in(folder)}, but pictures in CLASS are expected: "
+            f"{likely_slip(folder.parent)}"
+        )
     return pictures
 
 
@@ -271,34 +270,28 @@ def what_is_in(root):
 
 def likely_slip(root):
     """Return what to do about a folder that is not laid out as a dataset."""
-    return next(list_slips(root.absolute()), "choose another --data")
-
-
-def list_slips(root):
-    """Yield what may have to be done, the likeliest first."""
-    inside, beside = visible(root), {path.name: path for path in visible(root.parent)}
-    if not root.exists():
-        yield from (f"try --data {beside[name]}" for name in get_close_matches(root.name, beside))
-    for path in [*inside, root.parent, root.parent.parent]:
-        is_near = path in inside or root.name in ("train", "test", "KMNIST", "raw")
-        if is_near and (has_kmnist(path) or has_pictures(path)):
-            yield f"try --data {path}"
+    root = root.absolute()
+    inside, is_part = visible(root), root.name in ("train", "test", "KMNIST", "raw")
+    for path in [*inside, *([root.parent, root.parent.parent] if is_part else [])]:
+        if has_kmnist(path) or has_pictures(path):
+            return f"try --data {path}"
     if root.suffix.lower() == ".zip":
-        yield "unpack it, and give the folder"
+        return "unpack it, and give the folder"
     if any("ubyte" in path.name for path in [*inside, *root.glob("*/*")]):
-        yield "put such files into KMNIST/raw"
-    names = []
+        return "put such files into KMNIST/raw"
+    renamed = []
     for path in inside:
         split = "train" if path.name.lower().startswith("train") else "test"
         is_split = path.is_dir() and path.name.lower().startswith((split, "val"))
         if is_split and not (root / split).is_dir():
-            names.append(f"{path.name} to {split}")
-    if names:
-        yield f"rename {' and '.join(names)}"
+            renamed.append(f"{path.name} to {split}")
+    if renamed:
+        return f"rename {' and '.join(renamed)}"
     for path in inside:
-        if is_picture(path, root) or any(is_picture(file, root) for file in visible(path)):
-            yield "put the pictures of each class into folders of its own in train and test"
+        if any(is_picture(file, root) for file in [path, *visible(path)]):
+            return "put the pictures of each class into folders of its own in train and test"
         if path.suffix.lower() in (".zip", ".csv"):
-            yield f"save what {path.name} holds as picture files"
+            return f"save what {path.name} holds as picture files"
     if any(path.is_file() and not path.suffix for path in root.glob("*/*/*")):
-        yield "let the names of pictures end in their kind, such as .png"
+        return "let the names of pictures end in their kind, such as .png"
+    return "choose another --data"

@@ -63,7 +63,8 @@ def find_suffix(folder, names):
     """
     plain = {name for name in SHA256 if (folder / name).is_file()}
     packed = {name for name in SHA256 if (folder / f"{name}.gz").is_file()}
-    own = {name for name in packed if not is_official(folder / f"{name}.gz")}
+    hashes = {n: hashlib.sha256((folder / f"{n}.gz").read_bytes()).hexdigest() for n in packed}
+    own = {name for name in packed if hashes[name] != SHA256[name]}
     # torchvision leaves all files in both forms
     if plain.issuperset(names) and (len(plain) == 4 or not packed):
         return ""
@@ -80,11 +81,6 @@ def find_suffix(folder, names):
         )
     download(folder, [name for name in names if name not in packed])
     return ".gz"
-
-
-def is_official(path):
-    """Return whether a gzipped file is KMNIST's."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.stem]
 
 
 def download(folder, names):

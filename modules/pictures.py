@@ -26,10 +26,11 @@ def is_picture(path, folder):
     return Path(path).suffix.lower() in SUFFIXES and not hidden
 
 
-def find_pictures(paths):
+def find_pictures(paths, output=None):
     """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
 
     Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
+    Raises UserError if one is the file `output`, which would be overwritten.
     """
     files = []
     for path in paths:
@@ -43,6 +44,8 @@ def find_pictures(paths):
             pattern = Path(escape(str(folder)), path.relative_to(folder))
             found = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
         files += found or [path]
+    if output and output.absolute() in [path.absolute() for path in files]:
+        raise UserError(f"{output} is one of your pictures: choose another --output")
     return files
 
 

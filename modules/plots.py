@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.utils.multiclass import unique_labels
 
 
 def draw_plot(history, title, results=None):
@@ -10,15 +11,16 @@ def draw_plot(history, title, results=None):
 
     history: train_loss and val_loss (means per image), train_acc and val_acc (in [0, 1]), each a
     list with a value per epoch; results: the right and the predicted label of every test image,
-    both (N,), and a dict from each label that occurs to its class.
+    both (N,), and the names of all classes.
     """
     epochs = range(1, len(history["train_loss"]) + 1)
+    occurring = unique_labels(*results[:2]) if results else []
     # of a single class, there is nothing to confuse
-    results = results if results and len(results[2]) > 1 else None
+    has_matrix = len(occurring) > 1
     # a Figure, unlike pyplot, starts no user interface
-    figure = Figure(figsize=(13 if results else 8, 4.1), dpi=125, layout="constrained")
+    figure = Figure(figsize=(13 if has_matrix else 8, 4.1), dpi=125, layout="constrained")
     figure.suptitle(title, fontsize=15)
-    charts = figure.subplots(1, 3 if results else 2)
+    charts = figure.subplots(1, 3 if has_matrix else 2)
 
     for axes, metric, label in zip(charts, ("loss", "acc"), ("Loss per image", "Accuracy")):
         axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training")
@@ -35,10 +37,10 @@ def draw_plot(history, title, results=None):
     )
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
 
-    if results:
-        labels, predictions, names = results
+    if has_matrix:
+        labels, predictions, classes = results
         # matplotlib's font has no kana, and "$" would start a formula
-        names = [n[:12] if n.isascii() else f"class {label}" for label, n in names.items()]
+        names = [classes[k][:12] if classes[k].isascii() else f"class {k}" for k in occurring]
         names = [name.replace("$", r"\$") for name in names]
         # the numbers of many classes would not fit
         options = {"include_values": len(names) <= 12, "text_kw": {"fontsize": 8}, "cmap": "Blues"}

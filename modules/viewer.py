@@ -6,7 +6,7 @@ from modules.synthetic import STROKES, draw_character
 import math
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 
 import cv2
@@ -29,14 +29,51 @@ MAX_IMAGES = 200
 NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
 
 
-def describe(probabilities, classes):
-    """Return lines of text: the predicted class and, if at least 10%, the second.
+def best_classes(probabilities, classes):
+    """Return the predicted class with its probability and, if at least 10%, the second: texts.
 
     probabilities: (classes,), one image's.
     """
-    best, labels = probabilities.topk(2)
-    lines = [f"{classes[label]} {share:.1%}" for share, label in zip(best, labels)]
-    return [lines[0], f"or {lines[1]}"] if best[1] >= 0.1 else lines[:1]
+    shares, labels = probabilities.topk(2)
+    texts = [f"{classes[label]} {share:.1%}" for share, label in zip(shares, labels)]
+    return texts if shares[1] >= 0.1 else texts[:1]
+
+
+def describe(probabilities, classes):
+    """Return the prediction as text: one or two classes with their probabilities."""
+    return " or ".join(best_classes(probabilities, classes))
+
+
+class Gallery:
+    """Annotated images, of which the first MAX_IMAGES are kept, to be shown in the end.
+
+    classes: their names.
+    """
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.annotated, self.num_images = [], 0
+
+    def add(self, image, probabilities, truth=None, picture=None, box=None):
+        """Add an image with its prediction: the parameters are those of annotate()."""
+        self.num_images += 1
+        if self.num_images <= MAX_IMAGES:
+            card = annotate(image, probabilities, self.classes, truth, picture, box)
+            self.annotated.append(card)
+
+    def show(self, path, no_display=False):
+        """Save the images in a montage; show them in a window where there is a screen."""
+        if not self.annotated:
+            print("[INFO] nothing to show")
+            return
+        if self.num_images > MAX_IMAGES:
+            print(f"[INFO] at most {MAX_IMAGES} images are shown")
+        save_montage(path, self.annotated)
+        print(f"[INFO] saved {path}")
+        if not no_display and has_screen():
+            show(self.annotated)
+        elif not no_display:
+            print(f"[INFO] {NO_WINDOW}: open {path} instead")
 
 
 def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
@@ -47,7 +84,8 @@ def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
     """
     # OpenCV draws nothing but ASCII
     names = [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
-    lines = describe(probabilities, names)
+    prediction, *second = best_classes(probabilities, names)
+    lines = [prediction, *(f"or {text}" for text in second)]
     best = probabilities.argmax()
     predicted, color, true_name = names[best], WHITE, None
     if truth is not None:
@@ -55,7 +93,7 @@ def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
         color = GREEN if is_right else RED
         if not is_right:
             true_name = names[truth]
-            lines = [lines[0], f"true: {true_name}"]
+            lines = [prediction, f"true: {true_name}"]
     # only KMNIST's classes have a modern character: a class "o" of yours may be a Latin letter
     if classes != list(STROKES):
         predicted = true_name = None
@@ -106,26 +144,6 @@ def fit_picture(picture, box):
     return fitted
 
 
-def present(annotated, num_images, path, no_display=False):
-    """Save annotated images in a montage; show them in a window where there is a screen.
-
-    num_images: how many there are; no more than MAX_IMAGES are annotated.
-    """
-    if not annotated:
-        print("[INFO] nothing to show")
-        return
-    if num_images > len(annotated):
-        print(f"[INFO] at most {MAX_IMAGES} images are shown")
-    save_montage(path, annotated)
-    print(f"[INFO] saved {path}")
-    if no_display:
-        return
-    if has_screen():
-        show(annotated)
-    else:
-        print(f"[INFO] {NO_WINDOW}: open {path} instead")
-
-
 def save_montage(path, images):
     """Save the annotated images, at half their size, in rows as one PNG file. Raises OSError."""
     height, width = images[0].shape[:2]
@@ -150,15 +168,16 @@ def has_screen():
         return False
 
 
-def open_window(title):
-    """Open a window without Qt's toolbar."""
+@contextmanager
+def window(title):
+    """Open a window without Qt's toolbar, and close it at the end of the block."""
     cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
-
-
-def close_windows():
-    """Close the windows now: in a notebook, the program that ends does not."""
-    cv2.destroyAllWindows()
-    cv2.waitKey(1)
+    try:
+        yield
+    finally:
+        # in a notebook, the end of the program does not close it
+        cv2.destroyAllWindows()
+        cv2.waitKey(1)
 
 
 def wait_for_key(title, picture):
@@ -185,14 +204,13 @@ def wait_for_key(title, picture):
 def show(images):
     """Show the annotated images one by one."""
     print("[INFO] press any key in the window for the next prediction, q or Esc to quit...")
-    open_window("Prediction")
-    for image in images:
-        key = ""
-        while not key:
-            key = wait_for_key("Prediction", image)
-        if key == "q":
-            break
-    close_windows()
+    with window("Prediction"):
+        for image in images:
+            key = ""
+            while not key:
+                key = wait_for_key("Prediction", image)
+            if key == "q":
+                break
 
 
 def draw(annotate_drawing, folder):
@@ -220,24 +238,28 @@ def draw(annotate_drawing, folder):
             last_point = x, y
 
     print("[INFO] draw in the window: c clears, s saves, q or Esc quits...")
-    open_window("Draw")
-    cv2.setMouseCallback("Draw", on_mouse)
     key = ""
-    while key != "q":
-        shown = np.hstack([cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), annotated])
-        key = wait_for_key("Draw", shown)
-        drawing = Image.fromarray(np.pad(canvas, MARGIN))
-        if key == "c":
-            canvas[:], annotated_canvas[:], annotated = 0, 0, empty
-        if key == "s":
-            folder.mkdir(parents=True, exist_ok=True)
-            paths = (folder / f"drawing-{number}.png" for number in count(1))
-            path = next(path for path in paths if not path.exists())
-            drawing.save(path)
-            print(f"[INFO] saved {path}")
-        if last_point is None and (canvas != annotated_canvas).any():
-            annotated_canvas = canvas.copy()
-            # a dot may be too small for a character
-            with suppress(UserError):
-                annotated = annotate_drawing(drawing)
-    close_windows()
+    with window("Draw"):
+        cv2.setMouseCallback("Draw", on_mouse)
+        while key != "q":
+            shown = np.hstack([cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), annotated])
+            key = wait_for_key("Draw", shown)
+            drawing = Image.fromarray(np.pad(canvas, MARGIN))
+            if key == "c":
+                canvas[:], annotated_canvas[:], annotated = 0, 0, empty
+            if key == "s":
+                save_drawing(drawing, folder)
+            if last_point is None and (canvas != annotated_canvas).any():
+                annotated_canvas = canvas.copy()
+                # a dot may be too small for a character
+                with suppress(UserError):
+                    annotated = annotate_drawing(drawing)
+
+
+def save_drawing(drawing, folder):
+    """Save a drawing as the first of drawing-1.png, drawing-2.png, ... that is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = (folder / f"drawing-{number}.png" for number in count(1))
+    path = next(path for path in paths if not path.exists())
+    drawing.save(path)
+    print(f"[INFO] saved {path}")

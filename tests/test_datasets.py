@@ -326,7 +326,6 @@ LAYOUTS = {
     "too high": ([f"mine/{folder}" for folder in BOTH], "x", "x/mine"),
     "too low": (BOTH, "x/train", "try --data {}/x;"),
     "misspelled": (BOTH, "X1", "does not exist"),
-    "almost": (BOTH, "xx", "try --data {}/x;"),
     "CSV": (["train.csv"], "x", "save what train.csv holds"),
     "ZIP inside": (["images.zip", "__MACOSX/a"], "x", "save what images.zip holds"),
     "ZIP": (["images.zip"], "x/images.zip", "unpack it"),

@@ -5,6 +5,7 @@ from modules.messages import UserError
 import re
 import subprocess
 from collections import Counter
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import cv2
@@ -207,8 +208,7 @@ def pad(monkeypatch):
         return key
 
     monkeypatch.setattr(viewer, "has_screen", lambda: True)
-    monkeypatch.setattr(viewer, "open_window", lambda title: None)
-    monkeypatch.setattr(viewer, "close_windows", lambda: None)
+    monkeypatch.setattr(viewer, "window", nullcontext)
     monkeypatch.setattr(viewer, "wait_for_key", wait_for_key)
     monkeypatch.setattr(cv2, "setMouseCallback", lambda title, call: callbacks.append(call))
     return SimpleNamespace(steps=steps, shown=shown)

@@ -124,12 +124,12 @@ def test_curves_and_their_names(tmp_path):
     assert axes.yaxis.get_major_formatter()(0.5).startswith("50"), "in percent"
     assert draw_plot(history, "the title").get_suptitle() == "the title"
     # the last chart is the confusion matrix: a row for each class, a column for each prediction
-    results = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], {0: r"$\x_{$ and more", 1: "ねこ"}
+    results = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [r"$\x_{$ and more", "ねこ"]
     *_, axes = draw_plot(history, "", results).axes
     assert [text.get_text() for text in axes.texts] == ["1", "1", "1", "2"]
     assert [text.get_text() for text in axes.get_yticklabels()] == [r"\$\x_{\$ and m", "class 1"]
     save_plot(tmp_path / "plot.png", history, "a formula is none", results)
-    assert len(draw_plot(history, "", ([0, 0], [0, 0], {0: "cat"})).axes) == 2
+    assert len(draw_plot(history, "", ([0, 0], [0, 0], ["cat", "dog"])).axes) == 2
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
     plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
