@@ -15,6 +15,7 @@ import torch
 
 def main():
     args = parse_arguments()
+    torch.manual_seed(args.seed)
     model, checkpoint = load_network(args.model, args.device)
     if args.draw:
         draw(model, checkpoint, args)
@@ -28,7 +29,6 @@ def main():
 
 def show_test_images(model, checkpoint, args):
     # load random test images, and predict their classes
-    torch.manual_seed(args.seed)
     images, labels = load_test_images(checkpoint, args.data, num=args.num)
     probabilities = predict(model, images)
     num_wrong = (probabilities.argmax(dim=1) != labels).sum()
@@ -81,9 +81,10 @@ def show_pictures(model, checkpoint, args):
         gallery.add(image, probs, picture=picture, box=box)
     gallery.show(args.output, args.no_display)
 
+    if num_failed and len(paths) > 1:
+        sys.exit(f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above")
     if num_failed:
-        text = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
-        sys.exit(text if len(paths) > 1 else 1)
+        sys.exit(1)
 
 
 def draw(model, checkpoint, args):
