@@ -60,7 +60,7 @@ def show(images, labels, probabilities, checkpoint, args):
     for image, label, probs in zip(images, labels, probabilities):
         prediction = viewer.describe(probs, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {prediction}")
-        gallery.add(image, probs, label)
+        gallery.add(image, probs, truth=label)
     gallery.show(args.output, args.no_display)
 
 
@@ -125,7 +125,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     scene = parser.add_mutually_exclusive_group()
     # fmt: off
-    parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
+    parser.add_argument("-m", "--model", type=cli.model_path, default="output/model.pth",
                         help="checkpoint file (default: %(default)s)")
     parser.add_argument("-d", "--data", type=cli.path,
                         help="dataset folder (default: the one that the model was trained on)")
@@ -138,7 +138,7 @@ def parse_arguments():
     parser.add_argument("-o", "--output", type=cli.png_path, default="output/predictions.png",
                         help="montage of the predictions (default: %(default)s)")
     parser.add_argument("--no-display", action="store_true", help="do not open a window")
-    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICES)
+    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICE_HELP)
     parser.add_argument("--seed", type=cli.seed, default=42,
                         help="random seed that chooses the test images (default: %(default)s)")
     # fmt: on

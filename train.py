@@ -59,7 +59,7 @@ def main():
         train_loss, train_acc = train_epoch(
             model, train_loader, loss_fn, optimizer, scheduler, args
         )
-        val_loss, val_acc, _ = evaluate(model, val_loader, NLLLoss(), args.device)
+        val_loss, val_acc, _ = evaluate(model, val_loader, args.device)
         if not math.isfinite(train_loss + val_loss):
             raise UserError(f"epoch {epoch}: the loss is nan or infinite: try a smaller --lr")
 
@@ -77,7 +77,7 @@ def main():
 
     # evaluate the network on images that it has never seen
     print(f"[INFO] evaluating on the test images, {dataset.title}...")
-    _, _, predictions = evaluate(model, test_loader, NLLLoss(), args.device)
+    _, _, predictions = evaluate(model, test_loader, args.device)
     _, labels = dataset.test.tensors
     report(labels, predictions, dataset.classes)
     save_plot(args.plot, history, title, (labels, predictions, dataset.classes))
@@ -117,9 +117,10 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
-def evaluate(model, loader, loss_fn, device):
+def evaluate(model, loader, device):
     """Return the mean loss per image, the accuracy in [0, 1] and the predicted labels, (N,)."""
     model.eval()
+    loss_fn = NLLLoss()
     total_loss, num_correct, predictions = 0, 0, []
 
     # 6: evaluate, without gradients, because nothing is learned here
@@ -148,7 +149,7 @@ def report(labels, predictions, classes):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     # fmt: off
-    parser.add_argument("-m", "--model", type=cli.file_path, default="output/model.pth",
+    parser.add_argument("-m", "--model", type=cli.model_path, default="output/model.pth",
                         help="checkpoint file (default: %(default)s)")
     parser.add_argument("-p", "--plot", type=cli.png_path, default="output/plot.png",
                         help="plot of loss and accuracy (default: %(default)s)")
@@ -174,14 +175,14 @@ def parse_arguments():
                         "learning-rate schedule")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     parser.add_argument("--resume", action="store_true", help="resume training from --model")
-    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICES)
+    parser.add_argument("--device", type=cli.device, default="auto", help=cli.DEVICE_HELP)
     parser.add_argument("--seed", type=cli.seed, default=42,
                         help="random seed (default: %(default)s)")
     # fmt: on
     args = parser.parse_args()
     if args.resume:
         # parse again, with the settings of the checkpoint as defaults
-        return keep_settings(parser, args)
+        args = keep_settings(parser, args)
     if args.dataset == "synthetic" and args.data:
         parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")
     return args

@@ -21,14 +21,12 @@ os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false;*.info=false")
 
 
 def show_in_one_line(kind, error, traceback):
-    """Show what ends a program while packages are loaded: later, cli.run() does."""
+    """Show what ends a program while packages are loaded; cli.run() shows what ends it later."""
     if issubclass(kind, KeyboardInterrupt):
         print("\n[INFO] stopped")
-    elif issubclass(kind, ModuleNotFoundError):
-        print(
-            f"[ERROR] {error}: pip install -r requirements.txt in the activated environment",
-            file=sys.stderr,
-        )
+    elif issubclass(kind, ModuleNotFoundError) and not str(error.name).startswith("modules"):
+        text = f"{error}: pip install -r requirements.txt in the activated environment"
+        print(f"[ERROR] {text}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -42,20 +42,22 @@ def keep_settings(parser, args):
     Raises UserError if it cannot be resumed; a flag that contradicts it ends the script.
     """
     checkpoint = load_checkpoint(args.model)
-    if "optimizer" not in checkpoint:
+    if not {"settings", "checksum", "history", "optimizer", "random_state"} <= checkpoint.keys():
         raise UserError(f"{args.model} has no training state: train again without --resume")
     # parse the flags once more: those that are not given now default to the checkpoint's
     kept = {**checkpoint["settings"], "dataset": checkpoint["dataset"]}
-    parser.set_defaults(**kept, data=Path(checkpoint["data"]), device=args.device)
+    is_drawn = kept["dataset"] == "synthetic"
+    data = None if is_drawn else Path(checkpoint["data"])
+    parser.set_defaults(**kept, data=data, device=args.device)
     args = parser.parse_args()
     if args.dataset == "auto":
         args.dataset = kept["dataset"]
     for name, value in kept.items():
         # more epochs are possible, unless the learning rates were chosen for their number
-        if getattr(args, name) != value and (name != "epochs" or args.augment):
+        if getattr(args, name) != value and (name != "epochs" or kept["augment"]):
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"--resume keeps {name} at {value}: leave {flag} or --resume out")
-    if args.dataset != "synthetic" and not args.data.is_dir():
+    if not is_drawn and not args.data.is_dir():
         raise UserError(f"there is no dataset folder {args.data}: choose another --data")
     return args
 
@@ -151,19 +153,15 @@ def write_whole(path, content):
             # before the file replaces another, in case the power fails; some drives cannot do it
             with suppress(OSError):
                 os.fsync(file.fileno())
-        replace(partial, path)
+        # on Windows, wait while a virus scanner reads one of the files
+        for seconds in (0.1, 0.3, 0.6, 1):
+            with suppress(PermissionError):
+                return partial.replace(path)
+            time.sleep(seconds)
+        partial.replace(path)
     except OSError as error:
         # where the disk is full, the error names no file
         error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
-
-
-def replace(source, target):
-    """Move a file into place; on Windows, wait while a virus scanner reads the old one."""
-    for seconds in (0.1, 0.3, 0.6, 1):
-        with suppress(PermissionError):
-            return source.replace(target)
-        time.sleep(seconds)
-    return source.replace(target)

@@ -45,6 +45,14 @@ def file_path(text):
     return path(text)
 
 
+def model_path(text):
+    model = file_path(text)
+    # --plot and --output, which are pictures, would replace it
+    if model.suffix.lower() == ".png":
+        raise argparse.ArgumentTypeError(f"{text} is the name of a picture, not of a model")
+    return model
+
+
 def png_path(text):
     # a file called just .png has no suffix
     if Path(text).suffix.lower() != ".png":
@@ -52,7 +60,7 @@ def png_path(text):
     return file_path(text)
 
 
-DEVICES = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
+DEVICE_HELP = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
 
 
 def device(name):
@@ -98,9 +106,6 @@ def run(main):
         sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")
-    except ModuleNotFoundError as error:
-        # of a package that not every training needs, such as OpenCV
-        sys.exit(f"[ERROR] {error}: pip install -r requirements.txt in the activated environment")
     except OSError as error:
         if not error.filename:
             sys.exit(f"[ERROR] {error.strerror or error}")

@@ -43,9 +43,9 @@ def load_dataset(name="auto", folder=None):
     and folder/test/CLASS. Without a folder, it is `data`, and `auto` draws synthetic Hiragana where
     KMNIST cannot be downloaded. Raises UserError.
     """
-    root, is_chosen = Path(folder or "data"), folder or name != "auto"
+    root, is_chosen = Path(folder or "data"), bool(folder) or name != "auto"
     if name == "auto":
-        name = find_dataset(root, is_given=folder)
+        name = find_dataset(root, is_given=bool(folder))
     try:
         return read_dataset(name, root)
     except DownloadError as error:
@@ -66,9 +66,10 @@ def find_dataset(root, is_given=True):
     lost = [path for place in (".", "raw", "KMNIST") for path in (root / place).glob("*ubyte*")]
     if has_kmnist(root) or not (lost or is_given) or (root.is_dir() and not others):
         return "kmnist"
+    download = "" if root.is_file() else "; or let train.py --dataset kmnist download KMNIST to it"
     raise UserError(
         f"{root} {what_is_in(root)}, but KMNIST/raw, or pictures in train/CLASS and test/CLASS, "
-        f"are expected: {likely_slip(root)}; or let train.py --dataset kmnist download KMNIST to it"
+        f"are expected: {likely_slip(root)}{download}"
     )
 
 
@@ -158,6 +159,7 @@ def list_classes(root):
     classes = sorted({class_name(path) for path in train})
     if len(classes) < 2 or not test:
         found = [*(f"train/{name}" for name in classes), *(f"test/{path.name}" for path in test)]
+        found = found or [path.name for path in visible(root)]
         raise UserError(
             f"{root} has {some(found)}, but pictures in train/CLASS and test/CLASS, of two classes "
             f"or more, are expected: {likely_slip(root)}"
@@ -220,7 +222,9 @@ def read_pictures(pictures, folder):
         counts = "; ".join(f"{number}: {reason}" for reason, number in reasons.most_common())
         warn(f"{len(pictures) - len(images)} of {len(pictures)} pictures are left out ({counts})")
     if not images:
-        raise UserError(f"no picture in {folder} can be read: choose another --data")
+        raise UserError(
+            f"none of {len(pictures)} pictures in {folder} can be read: choose another --data"
+        )
     return np.array(images), np.array(labels)
 
 
@@ -270,7 +274,7 @@ def what_is_in(root):
 
 def likely_slip(root):
     """Return what to do about a folder that is not laid out as a dataset."""
-    root = root.absolute()
+    root = Path(realpath(root))
     inside, is_part = visible(root), root.name in ("train", "test", "KMNIST", "raw")
     for path in [*inside, *([root.parent, root.parent.parent] if is_part else [])]:
         if has_kmnist(path) or has_pictures(path):
@@ -292,6 +296,6 @@ def likely_slip(root):
             return "put the pictures of each class into folders of its own in train and test"
         if path.suffix.lower() in (".zip", ".csv"):
             return f"save what {path.name} holds as picture files"
-    if any(path.is_file() and not path.suffix for path in root.glob("*/*/*")):
+    if any(path.is_file() and not path.suffix for path in root.glob("t*/*/*")):
         return "let the names of pictures end in their kind, such as .png"
-    return "choose another --data"
+    return "add what is missing, or choose another --data"

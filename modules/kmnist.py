@@ -41,7 +41,7 @@ def read_kmnist(root, split):
     """
     folder, start = root / "KMNIST" / "raw", "train" if split == "train" else "t10k"
     # training needs all four files, prediction only two
-    suffix = find_suffix(folder, [name for name in SHA256 if name.startswith((start, "t10k"))])
+    suffix = provide(folder, [name for name in SHA256 if name.startswith((start, "t10k"))])
     print(f"[INFO] loading {'training' if split == 'train' else 'test'} images from {folder}...")
     paths = [folder / f"{name}{suffix}" for name in SHA256 if name.startswith(start)]
     images, labels = (read_idx(path) for path in paths)
@@ -55,11 +55,11 @@ def read_kmnist(root, split):
     return images, labels.astype(np.int64)
 
 
-def find_suffix(folder, names):
-    """Return what the names of the files in the folder end in: nothing, or .gz.
+def provide(folder, names):
+    """Download what is missing of the files `names`; return what the names end in: "" or .gz.
 
-    Downloads what is missing of `names`, but only beside other files of KMNIST, or none: it is
-    never mixed with the user's own. Raises UserError, DownloadError.
+    Only beside other files of KMNIST, or none, it is downloaded: KMNIST's are never mixed with the
+    user's own. Raises UserError, DownloadError.
     """
     plain = {name for name in SHA256 if (folder / name).is_file()}
     packed = {name for name in SHA256 if (folder / f"{name}.gz").is_file()}

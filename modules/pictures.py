@@ -5,6 +5,7 @@ from modules.messages import UserError
 import logging
 import warnings
 from glob import escape, glob
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -27,24 +28,23 @@ def is_picture(path, folder):
 
 
 def find_pictures(paths, output=None):
-    """Return `paths`, with each folder replaced by the pictures in it, each pattern by its files.
+    """Return `paths`, with each pattern replaced by its files, each folder by the pictures in it.
 
-    Subfolders are searched, too; hidden files are left out. A path without pictures is returned.
+    Subfolders are searched, too; hidden files are left out. What has no pictures stays as it is.
     Raises UserError if one is the file `output`, which would be overwritten.
     """
     files = []
     for path in paths:
-        found = []
-        if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
-            found = [file for file in inside if is_picture(file, path)]
-        elif not path.exists():
+        matches = []
+        if not path.exists():
             # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
             folder = next((parent for parent in path.parents if parent.exists()), path.parent)
             pattern = Path(escape(str(folder)), path.relative_to(folder))
-            found = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
-        files += found or [path]
-    if output and output.absolute() in [path.absolute() for path in files]:
+            matches = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
+        for match in matches or [path]:
+            inside = [file for file in sorted(match.rglob("*")) if file.is_file()]
+            files += [file for file in inside if is_picture(file, match)] or [match]
+    if output and realpath(output) in map(realpath, files):
         raise UserError(f"{output} is one of your pictures: choose another --output")
     return files
 

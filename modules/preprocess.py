@@ -31,7 +31,8 @@ def find_character(picture, as_it_is=False):
     if picture.size == (SIDE, SIDE):
         gray, box = np.array(picture.convert("L")), (0, 0, SIDE, SIDE)
         if as_it_is or np.ptp(gray) > 20:
-            return gray if as_it_is or gray.mean() < 128 else 255 - gray, box
+            is_light = gray.mean() >= 128 and not as_it_is
+            return (255 - gray if is_light else gray), box
 
     # look at the whole picture, then closer: only at the character and what is around it
     mask, box = look_at(picture)
@@ -77,7 +78,7 @@ def log_brightness(picture):
     """
     # enlarged, a little, or reduced: small pictures take less time
     longest = min(max(SHORTEST, int(1.5 * max(picture.size))), LONGEST)
-    size = [max(1, round(side * longest / max(picture.size))) for side in picture.size]
+    size = [max(1, round(pixels * longest / max(picture.size))) for pixels in picture.size]
     small = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
     logs = np.log(cv2.GaussianBlur(np.float32(small), (0, 0), 1) + OFFSET)
     differences = (logs - cv2.blur(logs, (max(1, longest // 16),) * 2)).reshape(-1, 3)

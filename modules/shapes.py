@@ -62,7 +62,8 @@ def find_main(shapes):
     """Return the shape that looks most like writing, and a dict: how much each shape does."""
     written = {}
     for shape in shapes:
-        inside = [k for k in shapes if k.weight > SPECK * shape.weight and is_inside(k, shape)]
+        inside = [k for k in shapes if (np.sign(k.box - shape.box) == [1, 1, -1, -1]).all()]
+        inside = [k for k in inside if k.weight > SPECK * shape.weight]
         # sheets, holes and seals are compact, and so are a frame and the letter o
         is_o = shape.mask.mean() < 0.6 and not inside
         trust = 1 if shape.slenderness >= COMPACT else 0.3 if is_o else 0.03
@@ -173,11 +174,6 @@ def around(boxes):
     """Return the box around several boxes."""
     corners = np.array(list(boxes))
     return np.concatenate([corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)])
-
-
-def is_inside(shape, other):
-    """Return whether the box of a shape is inside that of another."""
-    return (shape.box[:2] > other.box[:2]).all() and (shape.box[2:] < other.box[2:]).all()
 
 
 def side(box):

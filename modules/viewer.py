@@ -54,12 +54,11 @@ class Gallery:
         self.classes = classes
         self.annotated, self.num_images = [], 0
 
-    def add(self, image, probabilities, truth=None, picture=None, box=None):
-        """Add an image with its prediction: the parameters are those of annotate()."""
+    def add(self, image, probabilities, **options):
+        """Add an image with its prediction; options: as for annotate()."""
         self.num_images += 1
         if self.num_images <= MAX_IMAGES:
-            card = annotate(image, probabilities, self.classes, truth, picture, box)
-            self.annotated.append(card)
+            self.annotated.append(annotate(image, probabilities, self.classes, **options))
 
     def show(self, path, no_display=False):
         """Save the images in a montage; show them in a window where there is a screen."""
@@ -85,28 +84,27 @@ def annotate(image, probabilities, classes, truth=None, picture=None, box=None):
     # OpenCV draws nothing but ASCII
     names = [name if name.isascii() else f"class {label}" for label, name in enumerate(classes)]
     prediction, *second = best_classes(probabilities, names)
-    lines = [prediction, *(f"or {text}" for text in second)]
-    best = probabilities.argmax()
-    predicted, color, true_name = names[best], WHITE, None
-    if truth is not None:
-        is_right = best == truth
-        color = GREEN if is_right else RED
-        if not is_right:
-            true_name = names[truth]
-            lines = [prediction, f"true: {true_name}"]
+    character, true_character = names[probabilities.argmax()], None
+    color, lines = WHITE, [prediction, *(f"or {text}" for text in second)]
+    if truth is not None and names[truth] == character:
+        color = GREEN
+    elif truth is not None:
+        color, true_character = RED, names[truth]
+        lines = [prediction, f"true: {true_character}"]
     # only KMNIST's classes have a modern character: a class "o" of yours may be a Latin letter
     if classes != list(STROKES):
-        predicted = true_name = None
+        character = true_character = None
     pixels = (255 * image[0]).round().byte().numpy()
-    return draw_card(pixels, predicted, lines, color, true_name, picture, box)
+    return draw_card(pixels, character, lines, color, true_character, picture, box)
 
 
-def draw_card(image, label, lines, color=WHITE, truth=None, picture=None, box=None):
-    """Return the image enlarged; below it, the modern character of `label` and two lines of text.
+def draw_card(image, character, lines, color=WHITE, true_character=None, picture=None, box=None):
+    """Return the image enlarged; below it, a modern character and two lines of text.
 
-    image: (28, 28) uint8; truth: the class whose modern character follows the second line; picture:
-    the user's own, a Pillow image, to show beside it, and the box (left, top, right, bottom) of the
-    character in it, in pixels. Returns (506, 420, 3) uint8, BGR; it is wider with `picture`.
+    image: (28, 28) uint8; character, true_character: KMNIST's classes, whose modern characters go
+    before the lines and after the second one; picture: the user's own, a Pillow image, to show
+    beside it, and the box (left, top, right, bottom) of the character in it, in pixels. Returns
+    (506, 420, 3) uint8, BGR; it is wider with `picture`.
     """
     shown = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     shown = imutils.resize(shown, width=IMAGE_SIDE, inter=cv2.INTER_NEAREST)
@@ -116,8 +114,8 @@ def draw_card(image, label, lines, color=WHITE, truth=None, picture=None, box=No
     borders = MARGIN, TEXT_HEIGHT, MARGIN, MARGIN
     annotated = cv2.copyMakeBorder(shown, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
     left, top = MARGIN, MARGIN + IMAGE_SIDE
-    if label in STROKES:
-        draw_character(annotated, label, left, top + 16, 68, color, width=4)
+    if character:
+        draw_character(annotated, character, left, top + 16, 68, color, width=4)
         left += 86
     for y, scale, text in zip((46, 90), (1.5, 1.2), lines):
         # a long name is written smaller
@@ -125,8 +123,9 @@ def draw_card(image, label, lines, color=WHITE, truth=None, picture=None, box=No
         scale *= min(1, (annotated.shape[1] - MARGIN - left) / max(1, width))
         start = left, top + y
         cv2.putText(annotated, text, start, cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
-    if truth in STROKES:
-        draw_character(annotated, truth, left + width + MARGIN, top + 54, 44, color, width=3)
+    if true_character:
+        right = left + width + MARGIN
+        draw_character(annotated, true_character, right, top + 54, 44, color, width=3)
     return annotated
 
 

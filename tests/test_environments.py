@@ -90,12 +90,19 @@ def test_ctrl_c_while_packages_are_loaded():
     assert "ZeroDivisionError" in run_python("-c", "import modules; 1 / 0").stderr
 
 
-def test_package_that_is_missing(tmp_path):
-    """Which an import at the top of the script finds."""
+@pytest.mark.parametrize("flags", [["predict.py"], ["train.py", "--dataset", "synthetic"]])
+def test_package_that_is_missing(flags, tmp_path):
+    """Which an import at the top of the script finds, or one that not every training needs."""
     (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\")")
-    run = run_python("predict.py", PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    run = run_python(*flags, PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
     told = "No module named 'cv2': pip install -r requirements.txt in the activated environment"
     assert (run.returncode, run.stderr) == (1, f"[ERROR] {told}\n")
+
+
+def test_module_of_ones_own_that_is_missing():
+    """Readers change the imports: they want to see where they slipped."""
+    run = run_python("-c", "import modules.lenett")
+    assert "Traceback" in run.stderr and "pip install" not in run.stderr
 
 
 @needs_signals

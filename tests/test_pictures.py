@@ -590,6 +590,7 @@ def test_pattern_in_a_folder_with_brackets(tmp_path):
         (folder / name).write_bytes(b"")
     assert find_pictures([folder / "*.jpg"]) == [folder / "a.jpg", folder / "b.jpg"]
     assert find_pictures([folder.parent / "*" / "[bc].*"]) == [folder / "b.jpg", folder / "c.png"]
+    assert len(find_pictures([folder.parent / "*"])) == 3, "those in a folder that it finds"
     assert find_pictures([folder / "[x].jpg"]) == [folder / "[x].jpg"]
 
 

@@ -119,6 +119,12 @@ def test_resuming_with_another_setting(flag, kept, resumable, call_main):
     assert resumable[4].read_bytes() == before
 
 
+def test_contradiction_beside_more_epochs(resumable, call_main):
+    """More epochs are possible: it is the other flag that has to go."""
+    run = call_main("train.py", *resumable, "-e", 6, "--augment")
+    assert_one_line(run, 2, "--resume keeps augment at False: leave --augment or --resume out")
+
+
 @pytest.mark.parametrize("epochs", [2, 5])
 def test_resuming_with_the_same_settings_named(epochs, resumable, call_main):
     same = ["--lr", "1e-3", "--batch-size", 64, "--dataset", "auto", "--epochs", epochs]
@@ -188,8 +194,10 @@ def test_files_that_cannot_be_resumed(resumable, call_main):
         assert_one_line(call_main(*command), 1, model, "train again")
     torch.save(checkpoint | {"dataset": "kmnist", "data": 3}, model)
     assert_one_line(call_main("predict.py", "-m", model), 1, model, "train again")
-    torch.save(checkpoint["model"], model)
-    assert_one_line(call_main("train.py", *resumable), 1, model, "no training state")
+    del checkpoint["history"]
+    for less in (checkpoint | {"dataset": "kmnist"}, checkpoint["model"]):
+        torch.save(less, model)
+        assert_one_line(call_main("train.py", *resumable), 1, model, "no training state")
     model.unlink()
     assert_one_line(call_main("train.py", *resumable), 1, model, "no model")
 
