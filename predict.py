@@ -47,9 +47,9 @@ def show_mistakes(model, checkpoint, args):
     print(f"[INFO] {num_wrong} of {len(images)} test images misclassified, accuracy {accuracy:.2%}")
 
     # pick those that are misclassified, the most confident first
-    most_confident = confidences.argsort(descending=True)
-    mistakes = most_confident[is_wrong[most_confident]]
-    chosen = mistakes[: args.num]
+    mistakes = torch.where(is_wrong)[0]
+    order = confidences[mistakes].argsort(descending=True)
+    chosen = mistakes[order][: args.num]
     show(images[chosen], labels[chosen], probabilities[chosen], checkpoint, args)
 
 
@@ -61,11 +61,12 @@ def show(images, labels, probabilities, checkpoint, args):
         prediction = viewer.describe(probs, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {prediction}")
         gallery.add(image, probs, truth=label)
-    gallery.show(args.output, args.no_display)
+    gallery.save_and_show(args.output, args.no_display)
 
 
 def show_pictures(model, checkpoint, args):
-    paths = find_pictures(args.image, args.output)
+    # --output must not replace one of them
+    paths = find_pictures(args.image, output=args.output)
     classes, num_failed = checkpoint["classes"], 0
     gallery = viewer.Gallery(classes)
     for path in paths:
@@ -79,12 +80,12 @@ def show_pictures(model, checkpoint, args):
             continue
         print(f"[INFO] {path}: predicted label: {viewer.describe(probs, classes)}")
         gallery.add(image, probs, picture=picture, box=box)
-    gallery.show(args.output, args.no_display)
+    gallery.save_and_show(args.output, args.no_display)
 
-    if num_failed and len(paths) > 1:
-        sys.exit(f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above")
     if num_failed:
-        sys.exit(1)
+        # of a single picture, there is nothing to sum up
+        summary = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
+        sys.exit(summary if len(paths) > 1 else 1)
 
 
 def draw(model, checkpoint, args):
@@ -104,9 +105,9 @@ def predict_picture(model, checkpoint, picture):
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # a network of your own classes has seen pictures of 28×28 pixels as they are
+    # if the classes are your own, pictures of 28×28 pixels are not changed, as in training
     own_classes = checkpoint["dataset"] == "pictures"
-    image, box = find_character(picture, as_it_is=own_classes)
+    image, box = find_character(picture, keep_28x28=own_classes)
     image = to_input(image)
     return image, predict(model, image[None])[0], box
 

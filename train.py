@@ -28,6 +28,7 @@ def main():
     # 1: load the data, keep a fraction of the training images for validation, and make batches
     dataset = load_dataset(args.dataset, args.data)
     train_data, val_data = random_split(dataset.train, [1 - args.val_split, args.val_split])
+    # stop if a part is empty, and warn if a class is in the validation set alone
     check_split(train_data, val_data, dataset.classes)
     train_loader = DataLoader(train_data, batch_size=args.batch_size, shuffle=True)
     val_loader = DataLoader(val_data, batch_size=args.batch_size)
@@ -49,12 +50,12 @@ def main():
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
+        # load the state of the network, the optimizer and the scheduler, too
         history = resume(args, dataset, model, optimizer, scheduler)
     first_epoch = len(history["train_loss"]) + 1
 
     print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops, --resume continues)...")
     start_time = time.perf_counter()
-    title = f"LeNet on {dataset.title}"
     for epoch in range(first_epoch, args.epochs + 1):
         train_loss, train_acc = train_epoch(
             model, train_loader, loss_fn, optimizer, scheduler, args
@@ -71,16 +72,11 @@ def main():
         print(f"[INFO] epoch {epoch}/{args.epochs}")
         print(f"[INFO] train loss {train_loss:.4f}, train accuracy {train_acc:.4f}")
         print(f"[INFO] validation loss {val_loss:.4f}, validation accuracy {val_acc:.4f}")
-        save_plot(args.plot, history, title)
+        save_plot(args.plot, history, f"LeNet on {dataset.title}")
     seconds = time.perf_counter() - start_time
     print(f"[INFO] trained in {seconds:.1f} s: see {args.model}, {args.plot}")
 
-    # evaluate the network on images that it has never seen
-    print(f"[INFO] evaluating on the test images, {dataset.title}...")
-    _, _, predictions = evaluate(model, test_loader, args.device)
-    _, labels = dataset.test.tensors
-    report(labels, predictions, dataset.classes)
-    save_plot(args.plot, history, title, (labels, predictions, dataset.classes))
+    report(model, test_loader, dataset, history, args)
 
 
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
@@ -138,12 +134,20 @@ def evaluate(model, loader, device):
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
-def report(labels, predictions, classes):
-    """Print precision, recall and F1 of each class that occurs."""
-    # others would count as 0 in the averages
-    names = [classes[label] for label in unique_labels(labels, predictions)]
-    options = {"target_names": names, "digits": 4, "zero_division": 0}
-    print(classification_report(labels, predictions, **options))
+def report(model, loader, dataset, history, args):
+    # evaluate the network on images that it has never seen
+    print(f"[INFO] evaluating on the test images, {dataset.title}...")
+    _, _, predictions = evaluate(model, loader, args.device)
+    _, labels = dataset.test.tensors
+
+    # print precision, recall and F1; a class that does not occur would lower the averages
+    names = [dataset.classes[label] for label in unique_labels(labels, predictions)]
+    text = classification_report(labels, predictions, target_names=names, digits=4, zero_division=0)
+    print(text)
+
+    # plot again, with the confusion matrix
+    title = f"LeNet on {dataset.title}"
+    save_plot(args.plot, history, title, results=(labels, predictions, dataset.classes))
 
 
 def parse_arguments():

@@ -213,7 +213,7 @@ def read_pictures(pictures, folder):
     images, labels, reasons = [], [], Counter()
     for path, label in progress_bar(pictures, "reading"):
         try:
-            images.append(find_character(read_picture(path), as_it_is=True)[0])
+            images.append(find_character(read_picture(path), keep_28x28=True)[0])
             labels.append(label)
         except UserError as error:
             warn(f"{path} is left out: {error}")

@@ -19,19 +19,19 @@ LEVELS, OFFSET, CONTRAST = 150, 64, 10
 DOUBT, RIVAL = 0.8, 0.3
 
 
-def find_character(picture, as_it_is=False):
+def find_character(picture, keep_28x28=False):
     """Return the character in a picture as an image like KMNIST's, and where it is.
 
-    picture: a Pillow image, dark on light or light on dark, in even or uneven light; as_it_is:
-    change nothing in one of 28×28 pixels, as for training. Returns (28, 28) uint8, white on black,
-    and the box (left, top, right, bottom) in the picture's pixels. Raises UserError if there is no
-    character in it, or more than one.
+    picture: a Pillow image, dark on light or light on dark, in even or uneven light; keep_28x28:
+    return a picture of this size as it is. Returns (28, 28) uint8, white on black, and the box
+    (left, top, right, bottom) in the picture's pixels. Raises UserError if there is no character in
+    it, or more than one.
     """
     # an image of KMNIST's size needs nothing but white ink
     if picture.size == (SIDE, SIDE):
         gray, box = np.array(picture.convert("L")), (0, 0, SIDE, SIDE)
-        if as_it_is or np.ptp(gray) > 20:
-            is_light = gray.mean() >= 128 and not as_it_is
+        if keep_28x28 or np.ptp(gray) > 20:
+            is_light = gray.mean() >= 128 and not keep_28x28
             return (255 - gray if is_light else gray), box
 
     # look at the whole picture, then closer: only at the character and what is around it

@@ -60,7 +60,7 @@ class Gallery:
         if self.num_images <= MAX_IMAGES:
             self.annotated.append(annotate(image, probabilities, self.classes, **options))
 
-    def show(self, path, no_display=False):
+    def save_and_show(self, path, no_display=False):
         """Save the images in a montage; show them in a window where there is a screen."""
         if not self.annotated:
             print("[INFO] nothing to show")

@@ -235,7 +235,7 @@ def test_dark_strip_at_an_edge_is_not_the_character(turned):
 def test_blank_picture_of_28_pixels_is_refused():
     with pytest.raises(ValueError, match="nothing stands out"):
         find_character(Image.new("L", (28, 28), 90))
-    image, _ = find_character(Image.new("L", (28, 28), 90), as_it_is=True)
+    image, _ = find_character(Image.new("L", (28, 28), 90), keep_28x28=True)
     assert (image == 90).all()
 
 
