@@ -14,11 +14,13 @@ from conftest import assert_one_line, contents, run_script
 
 WRONG_FLAGS = [
     "train.py --epochs 0", "train.py --epochs ten", "train.py --batch-size -1", "train.py --lr nan",
-    "train.py --lr 0", "train.py --val-split 1", "train.py --val-split 0", "train.py --seed -1",
-    "train.py --device banana", "train.py --device meta", "train.py --plot plot.doc",
-    "train.py --dataset mnist", "predict.py --device cuda:99", "predict.py --num 0",
-    "predict.py --output montage", "predict.py --seed -1", "predict.py --output .png",
-    "train.py --plot a/.png", "train.py --model /", "predict.py --model a.png",
+    "train.py --lr 0", "train.py --lr inf", "train.py --seed 4294967296",
+    "train.py --epochs 2147483648", "train.py --val-split 1", "train.py --val-split 0",
+    "train.py --seed -1", "train.py --device banana", "train.py --device meta",
+    "train.py --plot plot.doc", "train.py --dataset mnist", "predict.py --device cuda:99",
+    "predict.py --num 0", "predict.py --output montage", "predict.py --seed -1",
+    "predict.py --output .png", "train.py --plot a/.png", "train.py --model /",
+    "predict.py --model a.png",
 ]  # fmt: skip
 
 

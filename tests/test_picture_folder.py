@@ -63,6 +63,11 @@ def test_train_resume_and_predict(pictures, tmp_path, monkeypatch, call_main):
     assert (run.returncode, run.stderr) == (0, "")
     truths = re.findall(r"ground truth label: (.*), predicted", run.stdout)
     assert sorted(truths) == sorted(4 * list(NAMES))
+    # others with another seed, from all classes
+    first, again, other = (
+        call_main(*predict, "-n", 6, "--seed", seed).stdout for seed in (1, 1, 2)
+    )
+    assert first == again != other
     own = root / "test" / "ねこ" / "00.png"
     assert f"{own}: predicted label: ねこ" in call_main(*predict, "-i", own).stdout
 

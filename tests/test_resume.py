@@ -238,6 +238,15 @@ def test_drive_that_cannot_sync(resumable, monkeypatch, call_main):
     assert min(sizes) > 0.9 * len(before), "all of it is written before"
 
 
+def test_ctrl_c_while_the_model_is_written(paths, monkeypatch, call_main):
+    def stop(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    assert call_main("train.py", *paths, "-e", 1).returncode == 130
+    assert contents(paths[3].parent) == {}
+
+
 @pytest.mark.parametrize(("train_loss", "val_loss"), [(math.nan, 1.0), (1.0, math.inf)])
 def test_loss_that_is_not_finite(train_loss, val_loss, resumable, monkeypatch, call_main):
     _, *paths = resumable

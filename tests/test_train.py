@@ -124,12 +124,20 @@ def test_curves_and_their_names(tmp_path):
     assert axes.yaxis.get_major_formatter()(0.5).startswith("50"), "in percent"
     assert draw_plot(history, "the title").get_suptitle() == "the title"
     # the last chart is the confusion matrix: a row for each class, a column for each prediction
-    results = [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [r"$\x_{$ and more", "ねこ"]
+    results = [0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [r"$\x_{$ and more", "ねこ"]
     *_, axes = draw_plot(history, "", results).axes
-    assert [text.get_text() for text in axes.texts] == ["1", "1", "1", "2"]
+    assert [text.get_text() for text in axes.texts] == ["1", "1", "0", "3"]
     assert [text.get_text() for text in axes.get_yticklabels()] == [r"\$\x_{\$ and m", "class 1"]
     save_plot(tmp_path / "plot.png", history, "a formula is none", results)
     assert len(draw_plot(history, "", ([0, 0], [0, 0], ["cat", "dog"])).axes) == 2
+    # of many classes, the squares without the numbers; a class that does not occur has none
+    many = list(range(1, 14))
+    *_, axes = draw_plot(history, "", (many, many, list("abcdefghijklmn"))).axes
+    assert not axes.texts
+    assert [text.get_text() for text in axes.get_yticklabels()] == list("bcdefghijklmn")
+    # epochs are whole numbers, also where there is but one
+    axes, *_ = draw_plot({key: [0.5] for key in keys}, "").axes
+    assert [tick for tick in axes.get_xticks() if 0.5 <= tick <= 1.5] == [1]
     save_plot(tmp_path / "plot.png", history, "LeNet on 3 classes of pictures")
     plot = cv2.imread(str(tmp_path / "plot.png"))
     # both halves show a curve in matplotlib's first colour and one in its second
@@ -276,7 +284,7 @@ def test_report_has_a_row_for_a_class_that_is_predicted_only(data, paths, monkey
     ]  # fmt: skip
 
 
-def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data):
+def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data, paths):
     seen = watched("--augment", "--lr", 2e-3)
     # none of the images is as it was
     originals, _ = read_split(data, "train")
@@ -302,6 +310,10 @@ def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data):
     # label smoothing: of 0.05, each of ten classes has a tenth
     certain, label = torch.tensor([[0.0] + 9 * [-100.0]]), torch.tensor([0])
     assert seen["loss_fn"](certain, label).item() == pytest.approx(0.05 * 0.9 * 100, rel=1e-3)
+    # but not in validation, where runs are compared
+    validated = torch.randperm(1200, generator=torch.Generator().manual_seed(42))[900:]
+    history = seen["history"]["val_loss"][1], seen["history"]["val_acc"][1]
+    assert history == loss_and_accuracy(paths[3], data, validated)
 
 
 def test_warp_is_affine_and_elastic():
