@@ -186,7 +186,7 @@ def parse_arguments():
     args = parser.parse_args()
     if args.resume:
         # parse again, with the settings of the checkpoint as defaults
-        args = keep_settings(parser, args)
+        return keep_settings(parser, args)
     if args.dataset == "synthetic" and args.data:
         parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")
     return args

@@ -47,8 +47,9 @@ def keep_settings(parser, args):
     # parse the flags once more: those that are not given now default to the checkpoint's
     kept = {**checkpoint["settings"], "dataset": checkpoint["dataset"]}
     is_drawn = kept["dataset"] == "synthetic"
-    data = None if is_drawn else Path(checkpoint["data"])
-    parser.set_defaults(**kept, data=data, device=args.device)
+    if is_drawn and args.data:
+        parser.error(f"{args.model} was trained on synthetic Hiragana: leave --data out")
+    parser.set_defaults(**kept, data=Path(checkpoint["data"]), device=args.device)
     args = parser.parse_args()
     if args.dataset == "auto":
         args.dataset = kept["dataset"]
@@ -80,7 +81,8 @@ def resume(args, dataset, model, optimizer, scheduler):
     torch.set_rng_state(checkpoint["random_state"])
     history = checkpoint["history"]
     epoch = len(history["train_loss"])
-    print(f"[INFO] resuming {args.model} after epoch {epoch} of {max(epoch, args.epochs)}")
+    end = "" if epoch < args.epochs else ": nothing is left to train"
+    print(f"[INFO] resuming {args.model} after epoch {epoch}{end}")
     return history
 
 

@@ -159,10 +159,10 @@ def list_classes(root):
     classes = sorted({class_name(path) for path in train})
     if len(classes) < 2 or not test:
         found = [*(f"train/{name}" for name in classes), *(f"test/{path.name}" for path in test)]
-        found = found or [path.name for path in visible(root)]
+        what = f"has {some(found)}" if found else what_is_in(root)
         raise UserError(
-            f"{root} has {some(found)}, but pictures in train/CLASS and test/CLASS, of two classes "
-            f"or more, are expected: {likely_slip(root)}"
+            f"{root} {what}, but pictures in train/CLASS and test/CLASS, of two classes or more, "
+            f"are expected: {likely_slip(root)}"
         )
     return classes
 

@@ -346,7 +346,7 @@ LAYOUTS = {
 def test_advice_that_fits(data, tmp_path, call_main):
     """KMNIST's files are no pictures without an ending, and nothing is downloaded into a file."""
     run = call_main("train.py", "-d", data, "--dataset", "pictures")
-    assert_one_line(run, 1, data, "has KMNIST, but pictures", "add what is missing")
+    assert_one_line(run, 1, data, "holds KMNIST, but pictures", "add what is missing")
     (tmp_path / "a.zip").touch()
     run = call_main("train.py", "-d", tmp_path / "a.zip")
     assert_one_line(run, 1, "unpack it")
