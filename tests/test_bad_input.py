@@ -72,10 +72,14 @@ def test_no_image_left_to_validate_on(paths):
 
 
 @pytest.mark.parametrize("command", ["train.py -m", "train.py -p", "predict.py -o"])
-def test_file_that_is_a_folder(command, tmp_path, call_main):
+def test_file_that_is_a_folder(command, tmp_path, monkeypatch, call_main):
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert_one_line(call_main(*command.split(), folder), 2, folder, "is a folder")
+    # no shell has replaced the ~ in --model=~/folder
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for path in (folder, "~/folder.png"):
+        assert_one_line(call_main(*command.split(), path), 2, path, "is a folder")
 
 
 def test_montage_that_would_replace_a_picture(trained, tmp_path, call_main):

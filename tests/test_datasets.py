@@ -290,11 +290,13 @@ def test_files_in_a_wrong_place(name, root, told, tmp_path, assert_refused):
     assert_refused(tmp_path / root, "KMNIST", told.format(f"{tmp_path};"))
 
 
-def test_files_in_a_wrong_place_of_the_default_folder(tmp_path, assert_refused):
+@pytest.mark.parametrize("place", [".", "raw", "KMNIST"])
+def test_files_in_a_wrong_place_of_the_default_folder(place, tmp_path, assert_refused):
     """Whatever else lies there; pictures in a layout that is not understood stay unnoticed."""
-    (tmp_path / "data" / "Train").mkdir(parents=True)
-    (tmp_path / "data" / IMAGES).write_bytes(b"")
-    assert_refused(None, "data holds", IMAGES, "KMNIST/raw", "--dataset kmnist")
+    for folder in (tmp_path / "data" / "Train", tmp_path / "data" / place):
+        folder.mkdir(parents=True, exist_ok=True)
+    (folder / IMAGES).write_bytes(b"")
+    assert_refused(None, "data holds", "put such files into KMNIST/raw", "--dataset kmnist")
 
 
 def test_kmnist_is_downloaded_to_a_folder_that_holds_no_other_data(mirror, tmp_path):

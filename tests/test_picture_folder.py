@@ -224,6 +224,11 @@ def test_pictures_of_other_classes_than_the_models(pictures, trained, data, tmp_
     # beside KMNIST, they are not what a model of KMNIST is tested on
     shutil.copytree(data / "KMNIST", root / "KMNIST")
     assert call_main(*predict).returncode == 0
+    # nor is KMNIST for a model of as many other classes
+    own = {"dataset": "pictures", "classes": list("abcdefghij")}
+    torch.save(torch.load(trained.model) | own, "own.pth")
+    run = call_main("predict.py", "-m", "own.pth", "-d", data, "--no-display")
+    assert_one_line(run, 1, data, "has other classes")
 
 
 def test_wide_network_is_saved_and_loaded(tmp_path):

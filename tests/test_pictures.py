@@ -15,6 +15,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from conftest import (
     CLASSES,
     REAL_KMNIST,
@@ -130,6 +131,32 @@ def test_image_like_kmnists_is_taken_as_it_is(look_at, data):
     for picture in (image, 255 - image):
         _, seen = look_at({"28x28.png": png(picture)})
         assert (seen == image).all()
+
+
+def test_small_picture_with_dark_ink_is_inverted_for_all_hiragana(
+    trained, data, tmp_path, call_main
+):
+    """Only for classes of your own, pictures of this size stay as they are."""
+    images, _ = read_split(data, "t10k")
+    image = (255 * images[0, 0]).byte().numpy()
+    paths = [tmp_path / "light.png", tmp_path / "dark.png"]
+    for path, pixels in zip(paths, (image, 255 - image)):
+        path.write_bytes(png(pixels))
+    checkpoint = torch.load(trained.model)
+    for kind in ("kmnist", "synthetic", None):
+        torch.save(checkpoint | {"dataset": kind} if kind else checkpoint["model"], "m.pth")
+        run = call_main("predict.py", "-m", "m.pth", "--no-display", "-i", *paths)
+        light, dark = re.findall(r"predicted label: (.*)$", run.stdout, re.M)
+        assert light == dark
+
+
+def test_sticker_on_transparent_paper(tmp_path):
+    """Its ink is dark, though most of it is light: the paper is white."""
+    picture = np.zeros((100, 100, 4), np.uint8)
+    picture[20:80, 20:80] = 255
+    picture[40:60, 45:50, :3] = 0
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_specks_are_left_out(look_at):

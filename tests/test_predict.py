@@ -172,6 +172,19 @@ def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
     assert run.returncode == 1 and "at most" not in run.stdout
 
 
+def test_window_shows_the_images_and_not_what_completes_a_row(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(viewer, "has_screen", lambda: True)
+    monkeypatch.setattr(viewer, "show", shown.extend)
+    gallery = viewer.Gallery(["cat", "dog"])
+    for _ in range(7):
+        gallery.add(torch.zeros(1, 28, 28), torch.tensor([0.2, 0.8]))
+    gallery.save_and_show(tmp_path / "o.png")
+    # two rows of four
+    assert Image.open(tmp_path / "o.png").size == (4 * 210, 2 * 253)
+    assert len(shown) == 7
+
+
 def test_three_wide_cards_in_a_row(tmp_path):
     viewer.save_montage(tmp_path / "o.png", [np.zeros((506, 826, 3), np.uint8)] * 5)
     assert cv2.imread(str(tmp_path / "o.png")).shape[:2] == (2 * 253, 3 * 413)

@@ -224,6 +224,13 @@ def test_file_that_another_program_holds_open(refusals, saves, resumable, monkey
     assert contents(resumable[4].parent).keys() <= {"m.pth", "p.png"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_file_is_named_as_the_user_has_named_it(paths, call_main):
+    """Not as the one beside it, which is written first."""
+    run = call_main("train.py", *paths, "-m", "/proc/m.pth", "-e", 1)
+    assert_one_line(run, 1, "[ERROR] /proc/m.pth: No such file or directory: check the path")
+
+
 def test_drive_that_cannot_sync(resumable, monkeypatch, call_main):
     """A network drive may not know how."""
     before, sizes = resumable[4].read_bytes(), []
