@@ -166,4 +166,6 @@ def write_whole(path, content):
         error.filename = str(path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        # another error here would hide the one above
+        with suppress(OSError):
+            partial.unlink()

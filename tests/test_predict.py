@@ -245,6 +245,13 @@ def test_drawing_without_a_character_changes_nothing(pad, tmp_path):
     assert (card == after).all()
 
 
+def test_drawings_go_beside_the_montage(flags, monkeypatch, call_main):
+    folders = []
+    monkeypatch.setattr(viewer, "draw", lambda _, folder: folders.append(folder))
+    assert call_main("predict.py", *flags[:2], "--draw", *flags[3:]).returncode == 0
+    assert folders == [flags[-1].parent / "drawings"]
+
+
 def test_drawings_are_never_overwritten(pad, tmp_path):
     (tmp_path / "drawing-2.png").touch()
     pad.steps[:] = [([], "s"), ([], "s"), ([], "q")]

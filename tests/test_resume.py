@@ -219,16 +219,20 @@ def test_file_that_another_program_holds_open(refusals, saves, resumable, monkey
     if saves:
         assert (run.returncode, run.stderr) == (0, "")
     else:
-        assert_one_line(run, 1, resumable[4], "Access is denied")
+        assert_one_line(run, 1, f"[ERROR] {resumable[4]}: Access is denied")
         assert 1 < sum(slept) < 5
     assert contents(resumable[4].parent).keys() <= {"m.pth", "p.png"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_file_is_named_as_the_user_has_named_it(paths, call_main):
-    """Not as the one beside it, which is written first."""
-    run = call_main("train.py", *paths, "-m", "/proc/m.pth", "-e", 1)
-    assert_one_line(run, 1, "[ERROR] /proc/m.pth: No such file or directory: check the path")
+    """Not as the one beside it, which is written first, and whose name may be too long."""
+    for model, told in {
+        Path("/proc/m.pth"): "No such file or directory",
+        paths[3].with_name("m" * 248 + ".pth"): "File name too long",
+    }.items():
+        run = call_main("train.py", *paths, "-m", model, "-e", 1)
+        assert_one_line(run, 1, f"[ERROR] {model}: {told}: check the path")
 
 
 def test_drive_that_cannot_sync(resumable, monkeypatch, call_main):
