@@ -65,10 +65,11 @@ def show(images, labels, probabilities, checkpoint, args):
 
 
 def show_pictures(model, checkpoint, args):
-    # --output must not replace one of them
+    # find the picture files, of which --output must be none
     paths = find_pictures(args.image, output=args.output)
-    classes, num_failed = checkpoint["classes"], 0
+    classes = checkpoint["classes"]
     gallery = viewer.Gallery(classes)
+    num_failed = 0
     for path in paths:
         # read a picture, find the character in it, and predict its class
         try:
@@ -83,15 +84,16 @@ def show_pictures(model, checkpoint, args):
     gallery.save_and_show(args.output, args.no_display)
 
     if num_failed:
-        # of a single picture, there is nothing to sum up
-        summary = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
-        sys.exit(summary if len(paths) > 1 else 1)
+        if len(paths) > 1:
+            text = f"[ERROR] {num_failed} of {len(paths)} pictures have no prediction: see above"
+            print(text, file=sys.stderr)
+        sys.exit(1)
 
 
 def draw(model, checkpoint, args):
     classes = checkpoint["classes"]
 
-    # the window calls this after every stroke
+    # the window calls this after every stroke, and ignores a drawing without a character
     def annotate_drawing(drawing):
         image, probs, _ = predict_picture(model, checkpoint, drawing)
         print(f"[INFO] predicted label: {viewer.describe(probs, classes)}")
@@ -105,7 +107,7 @@ def predict_picture(model, checkpoint, picture):
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # if the classes are your own, pictures of 28×28 pixels are not changed, as in training
+    # in training on your own classes, pictures of 28×28 pixels were used as they are
     own_classes = checkpoint["dataset"] == "pictures"
     image, box = find_character(picture, keep_28x28=own_classes)
     image = to_input(image)
@@ -150,4 +152,5 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
+    # call main(), and show errors in one line
     cli.run(main)

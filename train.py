@@ -50,7 +50,7 @@ def main():
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
-        # load the state of the network, the optimizer and the scheduler, too
+        # go on after the last epoch: load the network, the optimizer and the scheduler, too
         history = resume(args, dataset, model, optimizer, scheduler)
     first_epoch = len(history["train_loss"]) + 1
 
@@ -140,8 +140,9 @@ def report(model, loader, dataset, history, args):
     _, _, predictions = evaluate(model, loader, args.device)
     _, labels = dataset.test.tensors
 
-    # print precision, recall and F1; a class that does not occur would lower the averages
-    names = [dataset.classes[label] for label in unique_labels(labels, predictions)]
+    # print precision, recall and F1, a row for each class that occurs
+    occurring = unique_labels(labels, predictions)
+    names = [dataset.classes[label] for label in occurring]
     text = classification_report(labels, predictions, target_names=names, digits=4, zero_division=0)
     print(text)
 
@@ -185,12 +186,13 @@ def parse_arguments():
     # fmt: on
     args = parser.parse_args()
     if args.resume:
-        # parse again, with the settings of the checkpoint as defaults
-        return keep_settings(parser, args)
-    if args.dataset == "synthetic" and args.data:
+        # the settings are those of the checkpoint
+        args = keep_settings(parser, args)
+    elif args.dataset == "synthetic" and args.data:
         parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")
     return args
 
 
 if __name__ == "__main__":
+    # call main(), and show errors in one line
     cli.run(main)

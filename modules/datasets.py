@@ -60,11 +60,15 @@ def find_dataset(root, is_given=True):
     """Return what a folder holds: `pictures` or `kmnist`, also where that will be downloaded."""
     if has_pictures(root):
         return "pictures"
-    # torchvision puts datasets into folders X/raw, and KMNIST may be downloaded beside others
-    others = [path for path in visible(root) if not (path / "raw").is_dir()]
-    # KMNIST's files, or one's own, in a wrong place are not overlooked
-    lost = [path for place in (".", "raw", "KMNIST") for path in (root / place).glob("*ubyte*")]
-    if has_kmnist(root) or not (lost or is_given) or (root.is_dir() and not others):
+    if is_given:
+        # KMNIST is downloaded beside nothing but other datasets, which torchvision puts in X/raw
+        others = [path for path in visible(root) if not (path / "raw").is_dir()]
+        is_free = root.is_dir() and not others
+    else:
+        # or beside anything in `data` but its own files in a wrong place, which the user may miss
+        places = [root / place for place in (".", "raw", "KMNIST")]
+        is_free = not any(path for place in places for path in place.glob("*ubyte*"))
+    if is_free or has_kmnist(root):
         return "kmnist"
     download = "" if root.is_file() else "; or let train.py --dataset kmnist download KMNIST to it"
     raise UserError(
@@ -85,7 +89,9 @@ def read_dataset(name, root):
     """Return the Dataset `kmnist`, `pictures` or `synthetic`."""
     classes = list_classes(root) if name == "pictures" else CLASSES
     images, labels = read_images(name, root, "train", classes)
-    check_images(root, images, labels, classes if name == "pictures" else [])
+    # KMNIST's files may lack a class
+    needed = classes if name == "pictures" else []
+    check_images(root, images, labels, needed)
     test_images, test_labels = read_images(name, root, "test", classes)
 
     checksum = hashlib.sha256(labels)

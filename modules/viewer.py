@@ -54,11 +54,12 @@ class Gallery:
         self.classes = classes
         self.annotated, self.num_images = [], 0
 
-    def add(self, image, probabilities, **options):
-        """Add an image with its prediction; options: as for annotate()."""
+    def add(self, image, probabilities, truth=None, picture=None, box=None):
+        """Add an image with its prediction: the parameters are those of annotate()."""
         self.num_images += 1
         if self.num_images <= MAX_IMAGES:
-            self.annotated.append(annotate(image, probabilities, self.classes, **options))
+            card = annotate(image, probabilities, self.classes, truth, picture, box)
+            self.annotated.append(card)
 
     def save_and_show(self, path, no_display=False):
         """Save the images in a montage; show them in a window where there is a screen."""
