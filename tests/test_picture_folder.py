@@ -184,12 +184,15 @@ def test_class_that_is_in_validation_alone_is_named(pictures, tmp_path, call_mai
     labels = [label // 2 for label in validated.tolist()]
     (alone,) = [list(classes)[label] for label in set(labels) if labels.count(label) == 2]
     assert line.startswith(f"[WARNING] all images of {alone} are kept for validation")
-    # --resume goes on with the same images alone
-    shutil.copy(pictures / "train" / "o" / "00.png", root / "train" / "class 7" / "new.png")
-    run = call_main("train.py", *flags, "--resume", "-e", 2)
-    *_, error = run.stderr.splitlines()
-    assert error.startswith(f"[ERROR] {root} does not hold the images that {flags[3]} was")
-    assert run.returncode == 1 and "train again without --resume" in error
+    # --resume goes on with the same images alone: none is new, and none has changed
+    for name in ("new.png", "00.png"):
+        path = root / "train" / "class 7" / name
+        shutil.copy(pictures / "train" / "cat one" / "00.png", path)
+        run = call_main("train.py", *flags, "--resume", "-e", 2)
+        *_, error = run.stderr.splitlines()
+        assert error.startswith(f"[ERROR] {root} does not hold the images that {flags[3]} was")
+        assert run.returncode == 1 and "train again without --resume" in error
+        path.unlink()
 
 
 def test_model_knows_its_classes(pictures, tmp_path, call_main):

@@ -165,11 +165,16 @@ def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
     run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
     assert run.stdout.count("predicted label") == 3
     assert "[INFO] at most 2 images are shown\n" in run.stdout
-    # two wide cards
-    assert cv2.imread(str(flags[-1])).shape[:2] == (253, 2 * 413)
+    # two wide cards, in each a box around the character
+    picture = cv2.imread(str(flags[-1])).astype(int)
+    assert picture.shape[:2] == (253, 2 * 413)
+    for card in np.hsplit(picture, 2):
+        assert (np.abs(card - viewer.MARK).max(axis=2) < 60).sum() > 100
     (tmp_path / "c.png").write_bytes(b"damaged")
     run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
     assert run.returncode == 1 and "at most" not in run.stdout
+    told = "[ERROR] 1 of 3 pictures have no prediction: see above"
+    assert run.stderr.splitlines()[1:] == [told]
 
 
 def test_window_shows_the_images_and_not_what_completes_a_row(tmp_path, monkeypatch):
