@@ -150,6 +150,15 @@ def test_small_picture_with_dark_ink_is_inverted_for_all_hiragana(
         assert light == dark
 
 
+def test_picture_of_12_bits(tmp_path):
+    """In a file of 16: its brightest pixel is white."""
+    values = np.full((100, 100), 4095, np.uint16)
+    values[40:60, 40:60] = 200
+    Image.fromarray(values).save(tmp_path / "a.png")
+    pixels = np.asarray(read_picture(tmp_path / "a.png"))
+    assert (pixels.min(), pixels.max()) == (12, 255)
+
+
 def test_sticker_on_transparent_paper(tmp_path):
     """Its ink is dark, though most of it is light: the paper is white."""
     picture = np.zeros((100, 100, 4), np.uint8)
