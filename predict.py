@@ -93,7 +93,7 @@ def show_pictures(model, checkpoint, args):
 def draw(model, checkpoint, args):
     classes = checkpoint["classes"]
 
-    # the window calls this after every stroke, and ignores a drawing without a character
+    # the window calls this after every stroke; it catches the UserError of find_character()
     def annotate_drawing(drawing):
         image, probs, _ = predict_picture(model, checkpoint, drawing)
         print(f"[INFO] predicted label: {viewer.describe(probs, classes)}")
@@ -107,7 +107,8 @@ def predict_picture(model, checkpoint, picture):
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # in training on your own classes, pictures of 28×28 pixels were used as they are
+    # a picture of 28×28 pixels is inverted if its ink is dark, but not if the classes are your own:
+    # in training, it was not, either
     own_classes = checkpoint["dataset"] == "pictures"
     image, box = find_character(picture, keep_28x28=own_classes)
     image = to_input(image)
