@@ -107,8 +107,8 @@ def predict_picture(model, checkpoint, picture):
 
     Returns the character, (1, 28, 28) float32; the probabilities, (classes,); and its box.
     """
-    # a picture of 28×28 pixels is inverted if its ink is dark, but not if the classes are your own:
-    # in training, it was not, either
+    # with classes of your own, a picture of 28×28 pixels is used as it is, as in training; else,
+    # it is inverted if its ink is dark
     own_classes = checkpoint["dataset"] == "pictures"
     image, box = find_character(picture, keep_28x28=own_classes)
     image = to_input(image)

@@ -61,11 +61,11 @@ def find_dataset(root, is_given=True):
     if has_pictures(root):
         return "pictures"
     if is_given:
-        # KMNIST is downloaded beside nothing but other datasets, which torchvision puts in X/raw
+        # KMNIST may be downloaded to an empty folder, or beside datasets of torchvision, X/raw
         others = [path for path in visible(root) if not (path / "raw").is_dir()]
         is_free = root.is_dir() and not others
     else:
-        # or beside anything in `data` but its own files in a wrong place, which the user may miss
+        # KMNIST may be downloaded to `data`, unless files like its own are there, in a wrong place
         places = [root / place for place in (".", "raw", "KMNIST")]
         is_free = not any(path for place in places for path in place.glob("*ubyte*"))
     if is_free or has_kmnist(root):
