@@ -1,4 +1,4 @@
-"""What must be set before packages are loaded, from torch to OpenCV: this runs before they are."""
+"""Sets environment variables that packages, from torch to OpenCV, read when they are loaded."""
 
 import os
 import sys
@@ -18,17 +18,3 @@ if "ipykernel" not in sys.modules:
 
 # Qt, which shows OpenCV's windows on Linux, prints warnings about fonts and Wayland.
 os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false;*.info=false")
-
-
-def show_in_one_line(kind, error, traceback):
-    """Show what ends a program while packages are loaded; cli.run() shows what ends it later."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("\n[INFO] stopped")
-    elif issubclass(kind, ModuleNotFoundError) and not str(error.name).startswith("modules"):
-        text = f"{error}: pip install -r requirements.txt in the activated environment"
-        print(f"[ERROR] {text}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
-
-
-sys.excepthook = show_in_one_line

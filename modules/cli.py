@@ -1,56 +1,66 @@
-"""What both scripts share: the types of their flags, the device, and errors in one line."""
+"""What both scripts share: the types of their options, and errors in one line."""
 
-from modules.messages import UserError, warn
+from modules import checkpoint, devices
+from modules.layouts import find_dataset, holds
+from modules.messages import UserError
 
 import argparse
-import math
+import logging
 import os
-import re
 import sys
+import warnings
 from pathlib import Path
 
 import torch
 
 
-def number(convert, is_valid, expected):
-    """Return a `type` for argparse: int or float, of which `is_valid` is true."""
-
-    def parse(text):
-        value = convert(text)
-        if not is_valid(value):
-            raise argparse.ArgumentTypeError(f"{text} must be {expected}")
-        return value
-
-    # argparse shows it if `convert` fails: invalid int value
-    parse.__name__ = convert.__name__
-    return parse
+def positive_int(text):
+    value = int(text)
+    if not 0 < value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} must be from 1 to {2**31 - 1}")
+    return value
 
 
-positive_int = number(int, range(1, 2**31).__contains__, "from 1 to 2147483647")
-positive_float = number(float, lambda value: 0 < value < math.inf, "above 0")
-fraction = number(float, lambda value: 0 < value < 1, "above 0 and below 1")
-seed = number(int, range(2**32).__contains__, "from 0 to 4294967295")
+def seed(text):
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} must be from 0 to {2**32 - 1}")
+    return value
+
+
+def fraction(text):
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and below 1")
+    return value
 
 
 def path(text):
+    """Return a path; a shell expands ~ at the start of a word only, and on Windows never."""
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
-    # a shell expands ~ at the start of a word only, and on Windows never
     return Path(os.path.expanduser(text))
 
 
 def file_path(text):
-    if path(text).is_dir():
+    """Return the path of a file, in a folder that is there or can be made."""
+    file = path(text)
+    if file.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder: give the path of a file")
-    return path(text)
+    if file.exists() and not file.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a device, not a file: choose another path")
+    nearest = next(folder for folder in file.parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{nearest} is not a folder: rename it, or choose another")
+    return file
 
 
 def model_path(text):
-    model = file_path(text)
+    file = file_path(text)
     # --plot and --output, which are pictures, would replace it
-    if model.suffix.lower() == ".png":
+    if file.suffix.lower() == ".png":
         raise argparse.ArgumentTypeError(f"{text} is the name of a picture, not of a model")
-    return model
+    return file
 
 
 def png_path(text):
@@ -60,49 +70,69 @@ def png_path(text):
     return file_path(text)
 
 
-DEVICE_HELP = "cpu, cuda, cuda:1, mps; auto: the accelerator if there is one, else the CPU"
+def parse_training(parser):
+    """Return the arguments of train.py: with --resume, the checkpoint's, unless they are given."""
+    args = parser.parse_args()
+    if args.resume:
+        args = keep_settings(parser, args)
+    elif args.dataset == "synthetic" and args.data:
+        parser.error("--dataset synthetic is drawn, not read: leave --data or --dataset out")
+    # not where it would be slower; args.amp, which the checkpoint keeps, stays as it is
+    args.use_bfloat16 = args.amp and devices.has_bfloat16(args.device)
+    return args
 
 
-def device(name):
-    """Return a torch.device; `auto` is the accelerator if there is one that works, else the CPU."""
-    is_auto = name == "auto"
-    if is_auto:
-        name = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    try:
-        ones = torch.ones(1, device=name)
-        # the device `meta`, for example, has no values
-        ones.item()
-        return ones.device
-    # each kind of device raises its own errors
-    except Exception as error:
-        # the first sentence: some go on with a list of what PyTorch was built for
-        cause = str(error).partition("\n")[0].partition(". ")[0]
-        reason = f"{name} does not work here ({cause})"
-        if not is_auto:
-            raise argparse.ArgumentTypeError(f"{reason}: try --device cpu") from error
-        warn(f"using the CPU, because {reason}")
-        return torch.device("cpu")
+def keep_settings(parser, args):
+    """Return the arguments of --resume: those of the checkpoint, and what is given beside them.
+
+    An option that contradicts the checkpoint ends the script. Raises UserError if it cannot be
+    resumed, or if --data holds another dataset.
+    """
+    saved = checkpoint.load_checkpoint(args.model)
+    if not {"settings", "checksum", "history", "optimizer", "random_state"} <= saved.keys():
+        raise UserError(f"{args.model} has no training state: train again without --resume")
+    # parse the options once more: those that are not given now default to the checkpoint's
+    kept, folder = {**saved["settings"], "dataset": saved["dataset"]}, args.data
+    name = kept["dataset"]
+    if name == "synthetic" and folder:
+        parser.error(f"{args.model} was trained on synthetic Hiragana: leave --data out")
+    parser.set_defaults(**kept, data=Path(saved["data"]), device=args.device)
+    args = parser.parse_args()
+    if args.dataset == "auto":
+        args.dataset = name
+    for option, value in kept.items():
+        # more epochs are possible, unless the learning rates were chosen for their number
+        if getattr(args, option) != value and (option != "epochs" or kept["augment"]):
+            flag = f"--{option.replace('_', '-')}"
+            parser.error(f"--resume keeps {option} at {value}: leave {flag} or --resume out")
+    if name != "synthetic" and not args.data.is_dir():
+        raise UserError(f"there is no dataset folder {args.data}: choose another --data")
+    # KMNIST would be downloaded to a folder of pictures, and trained on
+    if folder and not holds(name, folder) and find_dataset(folder) != name:
+        raise UserError(
+            f"{args.model} was not trained on what {folder} holds ({find_dataset(folder)}), but on "
+            f"{name}: train on it without --resume, or choose another --data"
+        )
+    return args
 
 
 def run(main):
-    """Call main(); end with one line where the user can mend what is wrong."""
-    # faster on a CPU: treat denormals, numbers too small for full precision, as 0; threads that
-    # are started later do the same
-    torch.set_flush_denormal(True)
+    """Call main(); end with one line where the user can fix what is wrong."""
     # show each line at once, also in a pipe, and "?" where a terminal cannot show a file's name;
     # the windows of IDLE and of notebooks do so themselves
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    # the scripts say it in their own words
+    warnings.filterwarnings("ignore", "Length of split at index")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         main()
     except KeyboardInterrupt:
         print("\n[INFO] stopped")
+        if checkpoint.resume_command:
+            print(f"[INFO] to go on: {checkpoint.resume_command}")
         sys.exit(130)
-    except (MemoryError, RuntimeError) as error:
-        # what GPUs and the CPU say
-        is_other = not re.search("out of memory|DefaultCPUAllocator", str(error))
-        if isinstance(error, RuntimeError) and is_other:
-            raise
+    except (MemoryError, torch.OutOfMemoryError):
         sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")

@@ -1,92 +1,120 @@
-"""Find and read a user's picture files."""
+"""Picture files: found in folders, opened, and brought to one form."""
 
+from modules.layouts import visible
 from modules.messages import UserError
 
-import logging
+import os
 import warnings
 from glob import escape, glob
-from os.path import realpath
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-# pixels: a JPEG is read at a fraction of its size, but at least this large
-LARGE = 1024
-# kinds of pictures that Pillow may not read, so that find_pictures() does not pass them over
-OTHER_SUFFIXES = {".avif", ".dng", ".heic", ".heif", ".pdf", ".svg"}
-SUFFIXES = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-SUFFIXES |= OTHER_SUFFIXES
-# what Pillow logs about a file's structure would go to standard error
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+# pixels: a larger picture is reduced, so that its longer side has at least so many: a JPEG while it
+# is decoded, which is fast; another after that
+LARGE_JPEG, LARGE = 1024, 2048
+# the names that pictures have; the kinds in the second line are named where Pillow cannot read them
+SUFFIXES = {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
+SUFFIXES |= {".tga", ".tif", ".tiff", ".webp", ".avif", ".dng", ".heic", ".heif"}
 
 
-def is_picture(path, folder):
-    """Return whether a path has a picture's name and is not hidden, nor in a hidden subfolder."""
-    hidden = [part for part in Path(path).relative_to(folder).parts if part.startswith(".")]
-    return Path(path).suffix.lower() in SUFFIXES and not hidden
+def find_pictures_in(folder):
+    """Return the pictures in a folder and its subfolders, sorted, without hidden ones.
+
+    Links to folders are followed, but not in a circle.
+    """
+    files, seen = [], {os.path.realpath(path) for path in (folder, *folder.absolute().parents)}
+    for root, subfolders, _ in os.walk(folder, followlinks=True):
+        inside = {path: os.path.realpath(path) for path in visible(Path(root))}
+        files += [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
+        subfolders[:] = [path.name for path in inside if path.is_dir() and inside[path] not in seen]
+        seen.update(inside.values())
+    return sorted(files)
 
 
-def find_pictures(paths, output=None):
+def find_pictures(paths, output):
     """Return `paths`, with each pattern replaced by its files, each folder by the pictures in it.
 
-    Subfolders are searched, too; hidden files are left out. What has no pictures stays as it is.
-    Raises UserError if one is the file `output`, which would be overwritten.
+    What has no pictures stays as it is. The file `output`, which will be overwritten, is left out
+    of a folder; if it is named, UserError is raised.
     """
+
+    def is_output(path):
+        return output.exists() and path.exists() and output.samefile(path)
+
     files = []
     for path in paths:
-        matches = []
+        matches = [path]
         if not path.exists():
             # on Windows, no shell replaces *.jpg by the files; a folder's name may have brackets
             folder = next((parent for parent in path.parents if parent.exists()), path.parent)
             pattern = Path(escape(str(folder)), path.relative_to(folder))
-            matches = [Path(file) for file in sorted(glob(str(pattern)))]  # noqa: PTH207
-        for match in matches or [path]:
-            inside = [file for file in sorted(match.rglob("*")) if file.is_file()]
-            files += [file for file in inside if is_picture(file, match)] or [match]
-    if output and realpath(output) in map(realpath, files):
+            matches = [Path(file) for file in sorted(glob(str(pattern)))] or [path]  # noqa: PTH207
+        for match in matches:
+            inside = [file for file in find_pictures_in(match) if not is_output(file)]
+            files += inside or [match]
+    if any(map(is_output, files)):
         raise UserError(f"{output} is one of your pictures: choose another --output")
     return files
 
 
 def read_picture(path):
-    """Return the picture in a file, upright and without transparency: an RGB Pillow image.
+    """Return the first picture in a file, upright: an RGB Pillow image without transparency.
 
-    Of several pictures in a file, it is the first. Raises UserError if there is none.
+    path: of the file, or the file itself, open in binary mode. Raises UserError if there is no
+    picture in it, OSError if the disk or the network fails.
     """
-    if Path(path).is_dir():
+    if isinstance(path, (str, Path)) and Path(path).is_dir():
         raise UserError("no picture in this folder: choose another")
     try:
         with warnings.catch_warnings():
             # of odd metadata, or of more than 89 megapixels: Pillow refuses twice as much
             warnings.simplefilter("ignore")
-            picture = open_picture(path)
+            return to_rgb(open_picture(path))
     except FileNotFoundError as error:
         raise UserError("does not exist: check the path") from error
     except Image.DecompressionBombError as error:
         raise UserError("larger than 178 megapixels: save it smaller") from error
-    # Pillow raises many kinds of errors for a damaged file
+    # Pillow raises errors of many kinds for damaged files
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(" '")[0]
+        # what the disk or the network says has a number
+        if getattr(error, "errno", None):
+            error.filename = error.filename or str(path)
+            raise
+        reason = str(error).partition(" '")[0] or type(error).__name__
         raise UserError(f"{reason}: choose a JPEG or PNG file") from error
 
-    # behind the transparent pixels: white paper or, where all ink is light, black
+
+def open_picture(path):
+    """Return the picture in a file, upright and reduced if it is very large: a Pillow image."""
+    with Image.open(path) as file:
+        file.draft("RGB", (LARGE_JPEG, LARGE_JPEG))
+        picture = ImageOps.exif_transpose(file)
+        factor = max(picture.size) // LARGE
+        if factor > 1:
+            # reduce() does not take single bits, palettes and 16 bits
+            modes = {"1": "L", "P": "RGBA", "PA": "RGBA", "I;16": "I", "I;16B": "I"}
+            picture = picture.convert(modes.get(picture.mode, picture.mode)).reduce(factor)
+        return picture
+
+
+def to_rgb(picture):
+    """Return a Pillow image of any mode as RGB; what is transparent becomes paper.
+
+    The paper is white or, if all ink is light, black.
+    """
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode[0] in "IF":
+        # convert() would clip 16 bits, and fractions, instead of scaling them
+        values = np.nan_to_num(np.asarray(picture, np.float32)).clip(min=0)
+        white = next(white for white in (1, 255, values.max()) if values.max() <= white)
+        picture = Image.fromarray((values * (255 / white)).astype(np.uint8))
+    picture = picture.convert("RGBA")
     alpha = np.asarray(picture)[..., 3]
     ink = np.asarray(picture.convert("L"))[alpha > 127]
     is_light = ink.size < alpha.size and ink.size > 0 and ink.min() > 127
     paper = Image.new("RGBA", picture.size, "black" if is_light else "white")
     paper.alpha_composite(picture)
     return paper.convert("RGB")
-
-
-def open_picture(path):
-    """Return the picture in a file as an RGBA Pillow image."""
-    with Image.open(path) as file:
-        file.draft("RGB", (LARGE, LARGE))
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I"):
-            # convert() would clip 16 bits instead of scaling them
-            values = np.asarray(picture)
-            values = values * (255 / max(255, values.max()))
-            picture = Image.fromarray(values.astype(np.uint8))
-        return picture.convert("RGBA")

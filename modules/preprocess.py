@@ -7,8 +7,6 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-# pictures are small: threads would cost more than they save
-cv2.setNumThreads(1)
 # pixels: the side of an image, and the width of KMNIST's strokes; the longer side of the pictures
 # in which ink is searched for
 SIDE, STROKE, SHORTEST, LONGEST = 28, 2, 100, 256

@@ -2,14 +2,14 @@
 
 from modules import cli
 from modules.lenet import LeNet
-from modules.synthetic import draw_character, draw_images
+from modules.strokes import draw_character
+from modules.synthetic import draw_images
 
 import importlib
 import multiprocessing
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -155,8 +155,8 @@ def run_script(script, *arguments, **changes):
 
 
 def run_python(*words, **changes):
-    """Run Python from its first line on; files: from the project; changes: as run_script()."""
-    words = [ROOT / word if (ROOT / word).is_file() else word for word in map(str, words)]
+    """Run Python from its first line on; scripts: the project's; changes: as run_script()."""
+    words = [ROOT / word if word.endswith(".py") else word for word in map(str, words)]
     return subprocess.run(
         [sys.executable, *words],
         env=environment(**changes),
@@ -191,7 +191,6 @@ def nothing_outside(monkeypatch, tmp_path):
     # where a script that forgets its flags finds `data` and writes `output`
     monkeypatch.chdir(tmp_path)
     yield
-    socket.setdefaulttimeout(None)
     while running:
         process = running.pop()
         process.kill()

@@ -25,6 +25,6 @@ def write_dataset(root, **splits):
 def read_dataset(root, split):
     """Return images and labels from a folder for --data, as its files, plain or .gz, have them."""
     for kind, offset, shape in (("images-idx3", 16, (-1, 28, 28)), ("labels-idx1", 8, (-1,))):
-        (path,) = (root / "KMNIST" / "raw").glob(f"{split}-{kind}-ubyte*")
+        path, *_ = sorted((root / "KMNIST" / "raw").glob(f"{split}-{kind}-ubyte*"))
         content = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
         yield np.frombuffer(content, np.uint8, offset=offset).reshape(shape).copy()

@@ -2,7 +2,7 @@
 
 from modules.checkpoint import load_checkpoint
 from modules.datasets import load_dataset
-from modules.synthetic import draw_character
+from modules.strokes import draw_character
 
 import re
 import shutil
@@ -57,7 +57,7 @@ def test_train_resume_and_predict(pictures, tmp_path, monkeypatch, call_main):
     run = call_main(*training, "--resume", "-e", 7)
     assert run.returncode == 0 and "after epoch 6\n" in run.stdout
     # the class "o" is not the Hiragana
-    monkeypatch.setattr("modules.viewer.draw_character", pytest.fail)
+    monkeypatch.setattr("modules.cards.draw_character", pytest.fail)
     predict = ["predict.py", *model, "-o", tmp_path / "o.png", "--no-display"]
     run = call_main(*predict, "-n", 12, "-d", root)
     assert (run.returncode, run.stderr) == (0, "")
@@ -128,16 +128,14 @@ def spoil(root, name):
 
 
 WRONG_FOLDERS = {
-    "test/CLASS": lambda root: remove(root, "test"),
-    "test/cat one": lambda root: remove(root, "train"),
+    "holds train, but": lambda root: remove(root, "test"),
+    "holds test, but": lambda root: remove(root, "train"),
     "has cow, but the classes are cat one, o, ": lambda root: (root / "test" / "cow").mkdir(),
     "no picture for training in train/cow": lambda root: (root / "train" / "cow").mkdir(),
-    "of two classes or more": lambda root: remove(
+    "holds cat one alone, but two classes are needed": lambda root: remove(
         root, "train/o", "train/ねこ", "test/o", "test/ねこ"
     ),
-    "no picture for training in train/o: let the names of pictures end": lambda root: spoil(
-        root, "train/o"
-    ),
+    "no picture for training in train/o, but": lambda root: spoil(root, "train/o"),
 }
 
 

@@ -1,5 +1,6 @@
-from modules import viewer
+from modules import cards, own_pictures, windows
 from modules.checkpoint import load_network
+from modules.lenet import LeNet
 from modules.messages import UserError
 
 import re
@@ -109,38 +110,54 @@ def test_mistakes_most_confident_first(trained, flags, call_main):
     assert label_lines(run.stdout)[0] == truths[:3]
 
 
-def test_what_is_written_on_the_images(flags, monkeypatch, call_main):
+@pytest.fixture
+def written(monkeypatch):
+    """Collect the text and the characters that are drawn, each with its color."""
+    found, put_text, draw_character = [], cv2.putText, cards.draw_character
+
+    def watched_text(card, text, *rest):
+        found.append((text, rest[3]))
+        return put_text(card, text, *rest)
+
+    def watched_character(card, name, *rest, color, **more):
+        found.append((name, color))
+        return draw_character(card, name, *rest, color=color, **more)
+
+    monkeypatch.setattr(cv2, "putText", watched_text)
+    monkeypatch.setattr(cards, "draw_character", watched_character)
+    return found
+
+
+def test_what_is_written_on_the_images(flags, written, call_main):
     """The prediction and, in the second line, the true class or the second best."""
-    written, draw_card = [], viewer.draw_card
-
-    def watched(image, label, lines, color, truth, *rest):
-        written.append([label, *lines, *([truth] if truth else [])])
-        return draw_card(image, label, lines, color, truth, *rest)
-
-    monkeypatch.setattr(viewer, "draw_card", watched)
-    run = call_main("predict.py", *flags, "-n", 200)
-    found = re.findall(r"ground truth label: (\w+), predicted label: (.*)$", run.stdout, re.M)
+    run = call_main("predict.py", *flags, "-n", 150)
     expected = []
-    for truth, said in found:
+    for truth, said in re.findall(r"truth label: (\w+), predicted label: (.*)$", run.stdout, re.M):
         first, *second = said.split(" or ")
-        label, second = first.split()[0], [f"or {text}" for text in second]
-        second = second if label == truth else [f"true: {truth}", truth]
-        expected.append([label, first, *second])
+        label, is_right = first.split()[0], first.split()[0] == truth
+        color = (110, 230, 110) if is_right else (110, 110, 255)
+        line = "".join(f"or {text}" for text in second) if is_right else f"true: {truth}"
+        expected += [(text, color) for text in [first, line, label, *([] if is_right else [truth])]]
     assert written == expected
-    assert {len(texts) for texts in written} == {2, 3, 4}
     assert "at most" not in run.stdout
 
 
-def test_names_that_opencv_cannot_draw_appear_as_numbers(monkeypatch):
-    written = []
-    monkeypatch.setattr(viewer, "draw_card", lambda *args: written.append(args[1:5]))
-    viewer.annotate(torch.zeros(1, 28, 28), torch.tensor([0.2, 0.8]), ["cat", "ねこ"], truth=0)
-    assert written == [(None, ["class 1 80.0%", "true: cat"], viewer.RED, None)]
-    monkeypatch.undo()
-    # a long name is written smaller, and ends within the image
-    card = viewer.draw_card(np.zeros((28, 28), np.uint8), "", ["the longest name of a class 98.4%"])
-    assert (card[410:, -10:] == viewer.BACKGROUND).all()
-    assert (card[410:, -60:-14] != viewer.BACKGROUND).any()
+@pytest.mark.parametrize("name", ["ねこ", "é", "the longest name that a class may have"])
+def test_names_of_ones_own_classes(name, flags, written, tmp_path, call_main):
+    """What cv2.putText() cannot draw is numbered, and explained once; a long name is smaller."""
+    cv2.imwrite(str(tmp_path / "a.png"), character())
+    classes = [name, *"bcdefghijk"[:9]]
+    torch.save(torch.load(flags[1]) | {"classes": classes, "dataset": "pictures"}, "m.pth")
+    run = call_main("predict.py", *flags, "-m", "m.pth", "-i", *3 * [tmp_path / "a.png"])
+    assert run.stdout.count("predicted label") == 3
+    explained = "" if name.isascii() else f"[INFO] in the picture, class 0 is {name}\n"
+    assert run.stdout.partition(f"saved {flags[-1]}\n")[2] == explained
+    assert written and {color for _, color in written} == {(240, 240, 240)}, "not known to be right"
+    assert all(text.isascii() for text, _ in written)
+    image, probabilities = np.zeros((28, 28), np.uint8), torch.tensor([0.9, *9 * [0.01]])
+    card = own_pictures.annotate(image, probabilities, classes)
+    assert (card[410:, -10:] == cards.BACKGROUND).all(), "it ends within the image"
+    assert (card[410:, 14:80] != cards.BACKGROUND).any()
 
 
 def test_network_is_in_evaluation_mode(trained):
@@ -151,7 +168,8 @@ def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
     images, labels = read_split(data, "t10k")
     right = log_probs_of(trained.model, images).argmax(dim=1) == labels
     pixels = (255 * images[right, 0]).round().byte().numpy()
-    write_dataset(tmp_path, t10k=(pixels, labels[right].numpy()))
+    test_set = pixels, labels[right].numpy()
+    write_dataset(tmp_path, train=test_set, t10k=test_set)
     run = call_main("predict.py", *flags, "-d", tmp_path, "--mistakes")
     assert (run.returncode, run.stderr) == (0, "")
     assert "[INFO] 0 of " in run.stdout and "nothing to show" in run.stdout
@@ -159,7 +177,7 @@ def test_nothing_misclassified(trained, data, flags, tmp_path, call_main):
 
 
 def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
-    monkeypatch.setattr(viewer, "MAX_IMAGES", 2)
+    monkeypatch.setattr(cards, "MAX_CARDS", 2)
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}.png"), character())
     run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
@@ -169,36 +187,28 @@ def test_more_pictures_than_are_shown(flags, tmp_path, monkeypatch, call_main):
     picture = cv2.imread(str(flags[-1])).astype(int)
     assert picture.shape[:2] == (253, 2 * 413)
     for card in np.hsplit(picture, 2):
-        assert (np.abs(card - viewer.MARK).max(axis=2) < 60).sum() > 100
+        assert (np.abs(card - own_pictures.MARK).max(axis=2) < 60).sum() > 100
     (tmp_path / "c.png").write_bytes(b"damaged")
     run = call_main("predict.py", *flags, "-i", *(tmp_path / f"{name}.png" for name in "abc"))
-    assert run.returncode == 1 and "at most" not in run.stdout
+    assert run.returncode == 1
     told = "[ERROR] 1 of 3 pictures have no prediction: see above"
     assert run.stderr.splitlines()[1:] == [told]
 
 
-def test_window_shows_the_images_and_not_what_completes_a_row(tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(viewer, "has_screen", lambda: True)
-    monkeypatch.setattr(viewer, "show", shown.extend)
-    gallery = viewer.Gallery(["cat", "dog"])
-    for _ in range(7):
-        gallery.add(torch.zeros(1, 28, 28), torch.tensor([0.2, 0.8]))
-    gallery.save_and_show(tmp_path / "o.png")
-    # two rows of four
-    assert Image.open(tmp_path / "o.png").size == (4 * 210, 2 * 253)
-    assert len(shown) == 7
-
-
-def test_three_wide_cards_in_a_row(tmp_path):
-    viewer.save_montage(tmp_path / "o.png", [np.zeros((506, 826, 3), np.uint8)] * 5)
-    assert cv2.imread(str(tmp_path / "o.png")).shape[:2] == (2 * 253, 3 * 413)
+def test_rows_of_the_montage(tmp_path, capsys):
+    """At most five cards, or three wide ones; the last row is completed."""
+    for number, width, size in ((7, 420, (4 * 210, 2 * 253)), (5, 826, (3 * 413, 2 * 253))):
+        shown = [np.zeros((506, width, 3), np.uint8)] * number
+        cards.save_montage(tmp_path / "o.png", shown, ["cat", "dog"])
+        assert Image.open(tmp_path / "o.png").size == size
+        assert len(shown) == number, "not what is shown in windows"
+    assert capsys.readouterr().out == 2 * f"[INFO] saved {tmp_path / 'o.png'}\n"
 
 
 def test_box_in_a_portrait():
     portrait = Image.new("RGB", (100, 200), "white")
-    shown = viewer.fit_picture(portrait, (20, 50, 60, 150))
-    rows, columns = np.where((shown == viewer.MARK).all(axis=2))
+    shown = own_pictures.fit_picture(portrait, (20, 50, 60, 150))
+    rows, columns = np.where((shown == own_pictures.MARK).all(axis=2))
     # the picture is in the middle third, at 1.96 times its size
     expected = 98 + 1.96 * 20, 1.96 * 50, 98 + 1.96 * 60, 1.96 * 150
     found = columns.min(), rows.min(), columns.max(), rows.max()
@@ -210,7 +220,41 @@ def test_screen_that_does_not_answer(monkeypatch):
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert not viewer.has_screen()
+    assert not windows.can_open()
+
+
+@pytest.mark.parametrize("way", [[], ["--mistakes"], ["--image"]])
+def test_model_and_images_are_on_one_device(way, flags, monkeypatch, tmp_path, call_main):
+    """Where no GPU can tell: a network that takes only what has been moved to its device."""
+    cv2.imwrite(str(tmp_path / "a.png"), character())
+    to, forward = torch.Tensor.to, LeNet.forward
+
+    def watched_to(tensor, *arguments, **options):
+        # a copy that knows where it is
+        moved = to(tensor, *arguments, **options).clone()
+        moved.device_asked = arguments[0]
+        return moved
+
+    def watched_forward(model, x):
+        assert x.device_asked == torch.device("cpu")
+        return forward(model, x)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched_to)
+    monkeypatch.setattr(LeNet, "forward", watched_forward)
+    way = [*way, tmp_path / "a.png"] if way == ["--image"] else way
+    assert call_main("predict.py", *flags, *way).returncode == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+@pytest.mark.parametrize("way", [[], ["--mistakes"], ["--image"]])
+def test_cpu_and_cuda_predict_the_same(way, flags, tmp_path, call_main):
+    cv2.imwrite(str(tmp_path / "a.png"), character())
+    way = [*way, tmp_path / "a.png"] if way == ["--image"] else way
+    cpu, cuda = (
+        call_main("predict.py", *flags, *way, "--device", device) for device in ("cpu", "cuda")
+    )
+    assert cuda.returncode == 0
+    assert re.findall(r"label: (\w+)", cpu.stdout) == re.findall(r"label: (\w+)", cuda.stdout)
 
 
 @pytest.fixture
@@ -218,22 +262,23 @@ def pad(monkeypatch):
     """A drawing pad without a window: for each step, the events of the mouse, and a key."""
     callbacks, steps, shown = [], [], []
 
-    def wait_for_key(title, picture):
-        shown.append(picture.copy())
+    def look_for_key(title):
         events, key = steps.pop(0)
         for event in events:
             callbacks[-1](*event, None)
         return key
 
-    monkeypatch.setattr(viewer, "has_screen", lambda: True)
-    monkeypatch.setattr(viewer, "window", nullcontext)
-    monkeypatch.setattr(viewer, "wait_for_key", wait_for_key)
+    monkeypatch.setattr(windows, "can_open", lambda: True)
+    monkeypatch.setattr(windows, "window", nullcontext)
+    monkeypatch.setattr(windows, "look_for_key", look_for_key)
+    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture.copy()))
     monkeypatch.setattr(cv2, "setMouseCallback", lambda title, call: callbacks.append(call))
     return SimpleNamespace(steps=steps, shown=shown)
 
 
 # of the mouse, with its left button down or up
 START, LINE = (cv2.EVENT_LBUTTONDOWN, 50, 50, 1), (cv2.EVENT_MOUSEMOVE, 400, 50, 1)
+EMPTY = np.zeros((506, 420, 3), np.uint8)
 END, BACK = (cv2.EVENT_LBUTTONUP, 400, 50, 0), (cv2.EVENT_MOUSEMOVE, 50, 400, 0)
 
 
@@ -244,7 +289,7 @@ def test_drawing_without_a_character_changes_nothing(pad, tmp_path):
         raise UserError("there is no character")
 
     pad.steps[:] = [([START, LINE, END], ""), ([], ""), ([], "q")]
-    viewer.draw(refuse, tmp_path)
+    windows.draw(refuse, EMPTY, tmp_path)
     (before, _), (_, card), (drawing, after) = (np.split(part, [506], axis=1) for part in pad.shown)
     assert drawing.any() and not before.any()
     assert (card == after).all()
@@ -252,7 +297,7 @@ def test_drawing_without_a_character_changes_nothing(pad, tmp_path):
 
 def test_drawings_go_beside_the_montage(flags, monkeypatch, call_main):
     folders = []
-    monkeypatch.setattr(viewer, "draw", lambda _, folder: folders.append(folder))
+    monkeypatch.setattr(windows, "draw", lambda *arguments: folders.append(arguments[-1]))
     assert call_main("predict.py", *flags[:2], "--draw", *flags[3:]).returncode == 0
     assert folders == [flags[-1].parent / "drawings"]
 
@@ -260,7 +305,7 @@ def test_drawings_go_beside_the_montage(flags, monkeypatch, call_main):
 def test_drawings_are_never_overwritten(pad, tmp_path):
     (tmp_path / "drawing-2.png").touch()
     pad.steps[:] = [([], "s"), ([], "s"), ([], "q")]
-    viewer.draw(lambda drawing: None, tmp_path)
+    windows.draw(lambda drawing: None, EMPTY, tmp_path)
     sizes = {path.name: path.stat().st_size > 0 for path in tmp_path.iterdir()}
     assert sizes == {"drawing-1.png": True, "drawing-2.png": False, "drawing-3.png": True}
 
@@ -269,6 +314,6 @@ def test_button_that_is_released_outside_the_window(pad, tmp_path):
     """The next movement, with no button down, draws nothing."""
     drawings = []
     pad.steps[:] = [([START, LINE], ""), ([BACK], "q")]
-    viewer.draw(drawings.append, tmp_path)
+    windows.draw(lambda drawing: drawings.append(drawing) or EMPTY, EMPTY, tmp_path)
     (drawing,) = map(np.array, drawings)
     assert drawing[64, 200] == 255 and not drawing[200:].any()

@@ -223,7 +223,7 @@ def test_no_display_opens_no_window(screen, trained):
 
 
 def test_draw_without_a_window(trained, monkeypatch, call_main):
-    monkeypatch.setattr("modules.viewer.has_screen", lambda: False)
+    monkeypatch.setattr("modules.windows.can_open", lambda: False)
     run = call_main("predict.py", "-m", trained.model, "--draw")
     assert_one_line(run, 1, "[ERROR] no window", "--image")
     assert_one_line(call_main("predict.py", "--draw", "--no-display"), 2, "--no-display")
