@@ -1,20 +1,22 @@
 """A folder of pictures as a dataset: any classes, sizes and formats."""
 
-from modules.checkpoint import load_checkpoint
 from modules.datasets import load_dataset
 from modules.strokes import draw_character
 
+import errno
+import os
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line
+from conftest import CLASSES, assert_one_line
 from idx import read_dataset
-from PIL import Image
+from PIL import Image, ImageDraw
 
 NAMES = {"cat one": "ki", "o": "su", "ねこ": "ma"}
 
@@ -232,8 +234,81 @@ def test_pictures_of_other_classes_than_the_models(pictures, trained, data, tmp_
     assert_one_line(run, 1, data, "has other classes")
 
 
-def test_wide_network_is_saved_and_loaded(tmp_path):
-    """A file of 64 MB is no damage."""
-    wide = {"model": {"w": torch.ones(2**24)}, "classes": [], "dataset": "", "data": ""}
-    torch.save(wide, tmp_path / "m.pth")
-    assert load_checkpoint(tmp_path / "m.pth")["model"]["w"].sum() == 2**24
+def test_resume_with_another_dataset(pictures, trained, tmp_path, call_main):
+    """What --data holds is found out first: KMNIST is not downloaded to a folder of pictures."""
+    model = shutil.copy(trained.model, tmp_path / "m.pth")
+    flags = ["--resume", "-m", model, "-e", 6, "-p", tmp_path / "p.png", "-d", pictures]
+    run = call_main("train.py", *flags)
+    assert_one_line(run, 1, "not trained on what", pictures, "pictures", "without --resume")
+    assert not (pictures / "KMNIST").exists() and "downloading" not in run.stdout
+
+
+def test_pictures_below_a_class_and_in_both_sets(pictures, tmp_path, call_main):
+    """Train and test on the wrong thing, and a result that is too good: each gets a warning."""
+    root = shutil.copytree(pictures, tmp_path / "own")
+    (root / "train" / "o" / "a").mkdir()
+    (root / "train" / "o" / "00.png").rename(root / "train" / "o" / "a" / "00.png")
+    for name in ("00.png", "01.JPG"):
+        shutil.copy(root / "train" / "ねこ" / name, root / "test" / "ねこ" / f"copy {name}")
+    flags = ["-d", root, "-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-e", 1]
+    nested, leak = call_main("train.py", *flags).stderr.splitlines()
+    where = Path("o", "a")
+    assert nested == f"[WARNING] 1 pictures are in subfolders: those in {where} are of the class o"
+    assert leak.startswith("[WARNING] 2 of 14 test pictures are training pictures, too")
+
+
+def test_as_many_test_images_as_asked_for(pictures, tmp_path, call_main):
+    """Though others cannot be read."""
+    flags = ["-m", tmp_path / "m.pth", "-p", tmp_path / "p.png", "-d", pictures, "-e", 1]
+    assert call_main("train.py", *flags).returncode == 0
+    root = tmp_path / "own" / "test"
+    shutil.copytree(pictures / "test", root)
+    for number in range(30):
+        (root / "o" / f"bad{number}.png").write_bytes(b"hello")
+    for seed in range(3):
+        predict = ["predict.py", *flags[:2], "-d", root.parent, "-n", 2, "--seed", seed]
+        run = call_main(*predict, "--no-display")
+        assert run.returncode == 0 and run.stdout.count("ground truth label") == 2
+
+
+def test_classes_count_by_name(data, trained, tmp_path, call_main):
+    """A model of pictures in folders o, ki, ... has the same ten classes in another order."""
+    order = sorted(CLASSES)
+    checkpoint = torch.load(trained.model)
+    chosen = [CLASSES.index(name) for name in order]
+    for key in ("fc2.weight", "fc2.bias"):
+        checkpoint["model"][key] = checkpoint["model"][key][chosen]
+    torch.save(checkpoint | {"classes": order, "dataset": "pictures"}, "own.pth")
+    predict = ["predict.py", "-d", data, "--mistakes", "--no-display"]
+    ours, theirs = (call_main(*predict, "-m", model) for model in ("own.pth", trained.model))
+    assert ours.stdout == theirs.stdout and "misclassified" in ours.stdout
+
+
+def test_only_pictures_that_are_taken_as_they_are_can_be_too_light(tmp_path, capsys):
+    """A filled circle becomes white on black."""
+    for split in ("train", "test"):
+        for name, size in (("disc", 100), ("dot", 60)):
+            for shift in range(3):
+                picture = Image.new("L", (300, 300), 240)
+                box = (100 + shift, 100, 100 + shift + size, 100 + size)
+                ImageDraw.Draw(picture).ellipse(box, fill=10)
+                (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+                picture.save(tmp_path / split / name / f"{split}{shift}.png")
+    assert load_dataset("auto", tmp_path).train[:][0].mean() > 0.5
+    assert "light" not in capsys.readouterr().err
+
+
+def test_network_drive_that_drops_out_stops_the_training(pictures, monkeypatch, call_main):
+    """Its pictures are not left out as if they were damaged."""
+    opened, real = [], Image.open
+
+    def fail(path):
+        opened.append(path)
+        if len(opened) > 20:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(Image, "open", fail)
+    run = call_main("train.py", "-d", pictures, "-e", 1)
+    assert_one_line(run, 1, opened[-1], os.strerror(errno.EIO))
+    assert len(opened) == 21

@@ -343,7 +343,9 @@ def test_report_has_a_row_for_a_class_that_is_predicted_only(data, paths, monkey
     predicted = torch.tensor([1, *labels[chosen][1:]])
     monkeypatch.setattr(train, "train_epoch", lambda *_: (1.0, 0.5))
     monkeypatch.setattr(train, "evaluate", lambda *_: (1.0, 0.5, predicted))
-    report = call_main("train.py", *paths, "-d", root, "-e", 1).stdout
+    run = call_main("train.py", *paths, "-d", root, "-e", 1)
+    assert run.stderr == "", "scikit-learn would warn"
+    report = run.stdout
     assert re.findall(r"^ +([a-z]+) .* (\d+)$", report, re.M)[:3] == [
         ("o", "30"), ("ki", "0"), ("su", "30")
     ]  # fmt: skip
@@ -415,22 +417,31 @@ def test_cpu_and_cuda_agree(flags, paths, call_main):
     assert accuracy["cuda"] == pytest.approx(accuracy["cpu"], abs=0.1)
 
 
-def test_shows_progress_on_a_terminal(paths):
+def test_shows_progress_on_a_terminal(paths, tmp_path):
+    """And each warning in a line of its own."""
     fcntl = pytest.importorskip("fcntl", reason="Windows has no pseudo-terminals to test with")
     termios = pytest.importorskip("termios")
+    for number, split in enumerate(12 * ["train"] + 4 * ["test"]):
+        path = tmp_path / "own" / split / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = np.eye(28, k=number, dtype=np.uint8)
+        cv2.imwrite(str(path), 255 * picture if number != 5 else np.zeros((2, 900)))
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    run = Script("train.py", "-e", 1, *paths, stderr=os.ttyname(theirs)).finish()
+    run = Script(
+        "train.py", "-e", 1, *paths, "-d", path.parents[2], stderr=os.ttyname(theirs)
+    ).finish()
     os.write(theirs, b"the end")
     shown = os.read(ours, 1_000_000).decode()
     os.close(theirs)
     os.close(ours)
     assert run.returncode == 0
-    # 900 images are 15 batches of 64
-    assert re.search(r"training: .*/15 ", shown)
+    assert re.search(r"reading: .*/12 ", shown) and re.search(r"training: .*/1 ", shown)
     assert "training:" not in run.stdout
     # a bar that is done is removed: the line is overwritten
     assert re.search(r"\r *\r", shown)
+    assert re.findall(r"(.)\[WARNING\]", shown, re.S), shown
+    assert set(re.findall(r"(.)\[WARNING\]", shown, re.S)) <= {"\r", "\n"}
 
 
 def test_real_kmnist_images(real_trained, tmp_path, call_main):

@@ -1,21 +1,21 @@
 """Make the README's pictures: `python tests/benchmarks/figures.py SYNTHETIC KMNIST FOLDER`.
 
 SYNTHETIC and KMNIST are checkpoints: of train.py --dataset synthetic, and of train.py on KMNIST,
-of which only the curves are used. All characters are synthetic Hiragana.
+whose plot is drawn. All characters are synthetic Hiragana.
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from modules import viewer
+from modules import own_pictures, windows
 from modules.augment import warp
-from modules.checkpoint import load_checkpoint, load_network
-from modules.datasets import load_dataset, to_input
+from modules.checkpoint import load_network
+from modules.datasets import load_dataset, load_test_images
+from modules.mistakes import predict
 from modules.plots import draw_plot
-from modules.preprocess import find_character
-from modules.synthetic import STROKES, draw_character
-from predict import predict
+from modules.strokes import STROKES, draw_character
 
 import cv2
 import numpy as np
@@ -25,13 +25,10 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from PIL import Image
 from torchvision.utils import make_grid
 
-CLASSES = list(STROKES)
+ROOT, CLASSES = Path(__file__).resolve().parents[2], list(STROKES)
 DARK, LIGHT, MARK = "#282c30", "#f0f0f0", "#ffb000"
 # the image that is followed through the network, and the kernel and the position in conv1
 IMAGE, KERNEL, ROW, COLUMN = 3636, 6, 14, 10
-# ten test images, one of them misclassified, and five misclassified ones that are easily read
-PREDICTIONS = [5026, 155, 1569, 4231, 3636, 9530, 411, 5372, 8986, 7646]
-MISTAKES = [3496, 2413, 5288, 9788, 3418]
 # how a hand moved the mouse to draw "ki": four strokes of points, in pixels of the canvas
 HAND = [
     [(120, 150), (170, 147), (240, 136), (310, 120), (372, 106)],
@@ -135,24 +132,24 @@ def draw_network(path, model, image, label):
 
     figure = new_figure(11, 8.4)
     axes = figure.subplots(2, 3).flat
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.91, bottom=0.03, wspace=0.22, hspace=0.24)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.91, bottom=0.03, wspace=0.22, hspace=0.3)
     axes[0].imshow(image[0], cmap="gray", interpolation="nearest")
     add_title(axes[0], f"1: an image of 28×28 pixels,\nits class: {CLASSES[label]}")
-    limit = kernels.abs().max()
-    title = "2: conv1, 20 kernels of 5×5\n(red positive, blue negative)"
-    options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    side = show_tiles(axes[1], kernels, 5, title, **options)
+    bright = {"cmap": "gray", "vmax": maps1.quantile(0.995)}
+    title = "2: after conv1 and relu1,\n20 feature maps of 24×24"
+    side = show_tiles(axes[1], maps1[0], 5, title, **bright)
     mark(axes[1], KERNEL % 5 * side, KERNEL // 5 * side, side + 1)
-    title = "3: after conv1 and relu1,\n20 feature maps of 24×24"
-    side = show_tiles(axes[2], maps1[0], 5, title, cmap="gray", vmax=maps1.quantile(0.995))
+    title = "3: after maxpool1,\nthe same 20 maps, 12×12"
+    side = show_tiles(axes[2], pooled1[0], 5, title, **bright)
     mark(axes[2], KERNEL % 5 * side, KERNEL // 5 * side, side + 1)
-    title = "4: after maxpool1,\nthe same 20 maps, 12×12"
-    side = show_tiles(axes[3], pooled1[0], 5, title, cmap="gray", vmax=maps1.quantile(0.995))
+    limit = kernels.abs().max()
+    title = "the 20 kernels of conv1, 5×5\n(red positive, blue negative)"
+    options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    side = show_tiles(axes[3], kernels, 5, title, **options)
     mark(axes[3], KERNEL % 5 * side, KERNEL // 5 * side, side + 1)
-    # the maps in which most happens
-    strongest = pooled2[0].flatten(1).sum(1).topk(20).indices.sort().values
-    title = "5: after conv2, relu2 and maxpool2,\n20 of 50 feature maps of 4×4"
-    show_tiles(axes[4], pooled2[0, strongest], 5, title, cmap="gray", vmax=maps2.quantile(0.995))
+    title = "4: after conv2, relu2 and\nmaxpool2, 50 maps of 4×4"
+    bright["vmax"] = maps2.quantile(0.995)
+    show_tiles(axes[4], pooled2[0], 8, title, **bright)
 
     axes[5].barh(CLASSES, probabilities, color=MARK)
     axes[5].set(xlim=(0, 1.3), xticks=[])
@@ -160,17 +157,20 @@ def draw_network(path, model, image, label):
         text = f"{probability:.1%}"
         axes[5].text(probability + 0.03, number, text, color=LIGHT, fontsize=13, va="center")
     axes[5].invert_yaxis()
-    add_title(axes[5], "6: after fc1, relu3, fc2 and\nsoftmax, ten probabilities")
+    add_title(axes[5], "5: after fc1, relu3, fc2 and\nsoftmax, ten probabilities")
     axes[5].axis("on")
     axes[5].tick_params(colors=LIGHT, labelsize=14, length=0)
     axes[5].set(facecolor=DARK, frame_on=False)
     left, bottom, width, height = axes[5].get_position().bounds
     axes[5].set_position([left + 0.06, bottom, width - 0.06, height])
     axes[5].title.set_x(0.4)
-    for start, end in [(0, 1), (1, 2), (3, 4), (4, 5)]:
+    # the kernels are no stage of the data: no arrow leads to them
+    for start, end in [(0, 1), (1, 2), (4, 5)]:
         left, right = axes[start].get_position(), axes[end].get_position()
         y, x = (left.y0 + left.y1) / 2, right.x0 - (0.06 if end == 5 else 0.004)
         add_arrow(figure, (left.x1 + 0.004, y), (x, y))
+    third, fourth = axes[2].get_position(), axes[4].get_position()
+    add_arrow(figure, (third.x0 + 0.02, third.y0 - 0.005), (fourth.x1 - 0.02, fourth.y1 + 0.075))
     figure.savefig(path, facecolor=DARK)
 
 
@@ -189,23 +189,21 @@ def draw_warps(path, images):
     figure.savefig(path, facecolor=DARK)
 
 
-def draw_pad(path, model):
+def draw_pad(path, model, checkpoint):
     """Show the window of predict.py --draw, with a character drawn in it."""
-    canvas = np.zeros((viewer.CANVAS_SIDE, viewer.CANVAS_SIDE), np.uint8)
+    canvas = np.zeros((windows.CANVAS_SIDE, windows.CANVAS_SIDE), np.uint8)
     for stroke in HAND:
         for start, end in zip(stroke, stroke[1:]):
-            cv2.line(canvas, start, end, 255, viewer.LINE_WIDTH, cv2.LINE_AA)
-    image = find_character(Image.fromarray(np.pad(canvas, viewer.MARGIN)))[0]
-    image = to_input(image)
-    card = viewer.annotate(image, predict(model, image[None])[0], CLASSES)
-    window = [cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), card]
-    border = cv2.copyMakeBorder(
-        np.hstack(window), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(128,) * 3
-    )
+            cv2.line(canvas, start, end, 255, windows.LINE_WIDTH, cv2.LINE_AA)
+    drawing = Image.fromarray(np.pad(canvas, windows.MARGIN))
+    image, probabilities, _ = own_pictures.predict_picture(drawing, model, checkpoint)
+    card = own_pictures.annotate(image, probabilities, CLASSES)
+    window = np.hstack([cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), card])
+    border = cv2.copyMakeBorder(window, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(128,) * 3)
     cv2.imwrite(str(path), border)
 
 
-def draw_photograph(path, model):
+def draw_photograph(path, model, checkpoint):
     """Imitate a photograph of a sheet on a desk, in uneven light, and show what is made of it."""
     rng = np.random.default_rng(0)
     grain = cv2.GaussianBlur(rng.normal(0, 40, (480, 480)), (0, 0), 9, sigmaY=1)
@@ -223,22 +221,17 @@ def draw_photograph(path, model):
     light = 1.05 - 0.5 * columns * rows
     noisy = photograph * light[..., None] + rng.normal(0, 4, photograph.shape)
     picture = Image.fromarray(cv2.GaussianBlur(noisy, (0, 0), 0.8).clip(0, 255).astype(np.uint8))
-    image, box = find_character(picture)
-    image = to_input(image)
-    probabilities = predict(model, image[None])[0]
-    cv2.imwrite(str(path), viewer.annotate(image, probabilities, CLASSES, picture=picture, box=box))
+    image, probabilities, box = own_pictures.predict_picture(picture, model, checkpoint)
+    cv2.imwrite(str(path), own_pictures.annotate(image, probabilities, CLASSES, picture, box))
 
 
-def annotate(data, probabilities, number):
-    """Return a test image annotated as predict.py does it."""
-    image, truth = data[number]
-    return viewer.annotate(image, probabilities[number], CLASSES, truth)
-
-
-def draw_curves(path, history):
+def draw_results(path, model, checkpoint):
     """Draw plot.png with notes."""
-    figure = draw_plot(history, "LeNet on KMNIST")
-    loss, accuracy = figure.axes
+    images, labels = load_test_images(checkpoint)
+    results = labels, predict(model, images).argmax(dim=1), checkpoint["classes"]
+    history = checkpoint["history"]
+    figure = draw_plot(history, "LeNet on KMNIST", results)
+    loss, accuracy, _ = figure.axes
     style = {"arrowprops": {"arrowstyle": "->"}, "fontsize": 12, "ha": "center"}
     style["textcoords"] = "axes fraction"
     lowest = min(history["val_loss"])
@@ -256,7 +249,7 @@ def draw_curves(path, history):
 
 def main():
     synthetic, kmnist, folder = map(Path, sys.argv[1:])
-    model, _ = load_network(synthetic)
+    model, checkpoint = load_network(synthetic)
     data = load_dataset("synthetic").test
     image, label = data[IMAGE]
     draw_convolution(folder / "convolution.png", model, image)
@@ -265,15 +258,13 @@ def main():
     numbers = [31, 175, 162, 299, 153, 116, 147, 15, 270, 203]
     chosen = [np.flatnonzero(data.tensors[1] == i)[number] for i, number in enumerate(numbers)]
     draw_warps(folder / "warps.png", data[chosen][0])
-    draw_pad(folder / "drawing.png", model)
-    draw_photograph(folder / "photograph.png", model)
-    draw_curves(folder / "plot.png", load_checkpoint(kmnist)["history"])
-
-    probabilities = predict(model, data.tensors[0])
-    cards = [annotate(data, probabilities, number) for number in PREDICTIONS]
-    viewer.save_montage(folder / "predictions.png", cards)
-    cards = [annotate(data, probabilities, number) for number in MISTAKES]
-    viewer.save_montage(folder / "mistakes.png", cards)
+    draw_pad(folder / "drawing.png", model, checkpoint)
+    draw_photograph(folder / "photograph.png", model, checkpoint)
+    draw_results(folder / "plot.png", *load_network(kmnist))
+    for name, flags in {"predictions.png": [], "mistakes.png": ["--mistakes", "-n", "5"]}.items():
+        paths = ["-m", str(synthetic), "-o", str(folder / name)]
+        command = [sys.executable, str(ROOT / "predict.py"), *paths, "--no-display", *flags]
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
