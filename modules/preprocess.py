@@ -32,7 +32,7 @@ CONTRAST = 10
 FAINT = 0.45
 # two polarities, or two characters, are too much alike if one has this fraction of the other's
 # strength: larger, fewer pictures are refused
-DOUBT, RIVAL = 0.8, 0.3
+DOUBT, RIVAL = 0.75, 0.3
 
 
 def find_character(picture, keep_28x28=False):

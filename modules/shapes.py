@@ -15,6 +15,8 @@ MOST = 30
 # a shape of less than this fraction of the main shape's strength is a speck, unless it is a blob at
 # least as wide as this fraction of a stroke: a dot. Larger: more is taken for dirt
 SPECK, DOT = 0.04, 0.45
+# so many dots are dirt, too: larger, more of it is taken for dots
+CROWD = 7
 # ink of less than this fraction of the main shape's depth shows through from the other side of the
 # paper, or is badly wiped: larger, more parts in pale ink are lost
 PALE = 0.55
@@ -29,7 +31,7 @@ LIKELY_BLOB, LIKELY_CUT = 0.3, 0.5
 NEAR, FAR, ABOVE = 0.25, 2, 0.36
 # dots with at least this fraction of the main shape's side are its equals, as in a row of dots
 EQUAL = 0.33
-# a character is at most this much wider than high: larger, more words are taken for one
+# a character and a crop are at most this much wider than high: larger, more words are one character
 WIDE = 1.6
 # a crop leaves at most this fraction of the character's side beside it: larger, more pictures are
 # taken for crops, in which everything is a part
@@ -89,12 +91,14 @@ def choose_parts(shapes, size):
     size: (height, width) of the picture.
     """
     main = max(shapes, key=likely)
-    others = [k for k in shapes if k is not main and k.ink > PALE * main.ink]
-    others = [k for k in others if k.strength > SPECK * main.strength or is_dot(k, main)]
-    # in a larger picture, what the edge cuts off is a neighbor, and what surrounds is a frame
-    is_crop = fills(main, others, size)
+    others = [k for k in shapes if k is not main and k.strength > SPECK * main.strength]
+    dots = [k for k in shapes if k not in others and is_dot(k, main)]
+    others += dots if len(dots) < CROWD else []
+    dark = [k for k in others if k.ink > PALE * main.ink]
+    is_crop = fills(main, dark, size)
     if not is_crop:
-        others = [k for k in others if not k.is_cut and not encloses(k.box, main.box)]
+        # what the edge cuts off is a neighbor, and what surrounds the main shape is a frame
+        others = [k for k in dark if not k.is_cut and not encloses(k.box, main.box)]
     # the nearest shape first; each part makes the box larger, and so the next one nearer
     parts, rest, box = [main], [], main.box
     while others:
@@ -116,11 +120,12 @@ def fills(main, others, size):
     axis = np.argmax(box[2:] - box[:2])
     margin = max(box[axis], size[1 - axis] - box[axis + 2])
     is_tight = min(margins) <= MARGIN * side(main.box) and margin <= MARGIN * side(box)
-    return is_tight and aspect_ratio(box) < WIDE
+    return is_tight and aspect_ratio([0, 0, *size[::-1]]) < WIDE
 
 
 def is_dot(shape, main):
-    return shape.slenderness < BLOB and shape.width > DOT * main.width
+    is_as_wide = shape.width > DOT * main.width
+    return shape is not main and is_as_wide and shape.slenderness < BLOB
 
 
 def belongs(shape, main, box):
@@ -177,7 +182,8 @@ def side(box):
 
 def aspect_ratio(box):
     """Return width / height."""
-    return np.divide(*(box[2:] - box[:2]))
+    left, top, right, bottom = box
+    return (right - left) / (bottom - top)
 
 
 def gap(box, other):
