@@ -229,19 +229,20 @@ def test_folder_that_cannot_be_written(mirror, call_main):
 
 IMAGE_BYTES = idx_bytes(OWN["train"][0])
 DAMAGED = {
-    (IMAGES, b""),
-    (IMAGES, IMAGE_BYTES[:16]),
-    (IMAGES, IMAGE_BYTES[:-1]),
-    (IMAGES, IMAGE_BYTES + b"\0"),
-    (IMAGES, IMAGE_BYTES[:2] + b"\x0d" + IMAGE_BYTES[3:]),
-    (LABELS, b"a text that somebody saved under this name"),
-    (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-9]),
-    (f"{LABELS}.gz", gzip.compress(b"something else")),
+    "empty": (IMAGES, b""),
+    "no image": (IMAGES, IMAGE_BYTES[:16]),
+    "a byte too few": (IMAGES, IMAGE_BYTES[:-1]),
+    "a byte too many": (IMAGES, IMAGE_BYTES + b"\0"),
+    "numbers of another type": (IMAGES, IMAGE_BYTES[:2] + b"\x0d" + IMAGE_BYTES[3:]),
+    "text": (LABELS, b"a text that somebody saved under this name"),
+    "compressed, cut short": (f"{IMAGES}.gz", PACKED[f"{IMAGES}.gz"][:-9]),
+    "compressed text": (f"{LABELS}.gz", gzip.compress(b"something else")),
 }
 
 
-@pytest.mark.parametrize(("name", "content"), DAMAGED)
-def test_damaged_file(name, content, mirror, tmp_path, assert_refused):
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_file(damage, mirror, tmp_path, assert_refused):
+    name, content = DAMAGED[damage]
     raw = tmp_path / "KMNIST" / "raw"
     if name.endswith(".gz"):
         put_official(raw, "t")

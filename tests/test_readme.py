@@ -111,8 +111,9 @@ def test_program_that_tells_training_and_test_images_apart(tmp_path):
     skip_without_kmnist()
     (program,) = programs("order[:15_000]")
     (tmp_path / "data").symlink_to(REAL_KMNIST)
-    # one epoch instead of four takes less time, and is better than guessing, too
-    said = run_program(program.replace("range(4)", "range(1)"), tmp_path)
+    # a short epoch instead of four takes less time, and is better than guessing, too
+    short = program.replace("range(4)", "range(1)").replace("[:15_000].split", "[:8_000].split")
+    said = run_program(short, tmp_path)
     assert 0.52 < float(re.search(r"tensor\(([\d.]+)\)", said)[1]) < 0.75
 
 
@@ -143,14 +144,6 @@ def test_pictures_and_links():
             assert target in anchors
         elif not target.startswith("http"):
             assert (ROOT / target.partition("#")[0]).stat().st_size < 300_000
-
-
-def test_pictures_can_be_made(trained, tmp_path):
-    run = run_python("tests/benchmarks/figures.py", trained.model, trained.model, tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        path.name for path in (ROOT / ".images").iterdir()
-    )
 
 
 def test_layout_names_every_file():

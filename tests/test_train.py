@@ -446,10 +446,10 @@ def test_shows_progress_on_a_terminal(paths, tmp_path):
 
 def test_real_kmnist_images(real_trained, tmp_path, call_main):
     report = real_trained.run.stdout
-    assert "45000 training, 15000 validation, 10000 test images" in report
+    assert "18000 training, 42000 validation, 10000 test images" in report
     accuracy = re.search(r"^ +accuracy +([\d.]+) +10000$", report, re.M)[1]
-    # ten epochs of the tutorial end at 95%
-    assert 0.9 < float(accuracy) < 0.96
+    # ten epochs of the tutorial, on 45,000 images, end at 95%
+    assert 0.8 < float(accuracy) < 0.95
 
     flags = ["-m", real_trained.model, "-o", tmp_path / "o.png", "--no-display", "--mistakes"]
     run = call_main("predict.py", *flags)
