@@ -10,7 +10,15 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import ROOT, Script, character, contents, needs_signals, run_python
+from conftest import (
+    ROOT,
+    Script,
+    character,
+    contents,
+    needs_signals,
+    run_python,
+    run_script,
+)
 
 
 class Window:
@@ -51,13 +59,13 @@ def test_started_by_a_shell(data, tmp_path):
     without_cv2 = os.pathsep.join([str(ROOT), str(tmp_path)])
     trained = run_python("train.py", *flags, **env, **backend, PYTHONPATH=without_cv2)
     flags = ["--model=~/m.pth", "--output=~/o.png", "--no-display"]
-    predicted = run_python("predict.py", *flags, **env)
+    predicted = run_script("predict.py", *flags, **env)
     for run in (trained, predicted):
         settings = r"\s*OPENMP DISPLAY ENVIRONMENT BEGIN.*?ENVIRONMENT END\n"
         errors = re.sub(settings, "", run.stderr, flags=re.DOTALL)
         assert (run.returncode, errors.strip()) == (0, "")
-        if sys.platform == "linux":
-            assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)) == {"2000"}
+    if sys.platform == "linux":
+        assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", trained.stderr)) == {"2000"}
     assert {path.name for path in tmp_path.glob("*.p[nt]*")} == {"m.pth", "o.png", "p.png"}
     # the name of a file, not of a user
     assert cli.path("~nobody-of-this-name.png") == Path("~nobody-of-this-name.png")

@@ -5,13 +5,11 @@ from modules.lenet import LeNet
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import cv2
 import pytest
 import torch
-from conftest import REAL_KMNIST, ROOT, character, environment, run_python, skip_without_kmnist
+from conftest import REAL_KMNIST, ROOT, character, run_python, run_script, skip_without_kmnist
 from torch.nn.functional import max_pool2d
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,8 +32,9 @@ def programs(word):
 
 
 def run_program(program, folder):
-    command, env = [sys.executable, "-c", program], environment(PYTHONPATH=str(ROOT))
-    run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    path = folder / "program.py"
+    path.write_text(program, encoding="utf-8")
+    run = run_script(path)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
