@@ -10,15 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from conftest import (
-    ROOT,
-    Script,
-    character,
-    contents,
-    needs_signals,
-    run_python,
-    run_script,
-)
+from conftest import ROOT, Script, character, contents, needs_signals, run_python, run_script
 
 
 class Window:
