@@ -58,7 +58,7 @@ def predict_test_images(model, checkpoint, args):
         probabilities = log_probs[0].exp().cpu()
         predicted = probabilities.argmax()
 
-        # enlarge the image, which gets three equal channels, and add space below
+        # enlarge the image, its only channel three times (blue, green, red), and add space below
         pixels = (255 * image[0]).round().byte().numpy()
         pixels = imutils.resize(np.dstack(3 * [pixels]), width=392, inter=cv2.INTER_NEAREST)
         card = cards.make_card(pixels)
@@ -66,8 +66,8 @@ def predict_test_images(model, checkpoint, args):
         # write the prediction: in green if it is correct, else in red
         color = cards.GREEN if predicted == label else cards.RED
         text, scale = cards.first_line(probabilities, classes)
-        cv2.putText(card, text, (14, 452), cv2.FONT_HERSHEY_DUPLEX, scale, color, 2, cv2.LINE_AA)
-        # and the true class, or the second most probable one, and modern characters
+        cv2.putText(card, text, cards.FIRST_LINE, cards.FONT, scale, color, 2, cv2.LINE_AA)
+        # and the true class, or the second most probable one, and their modern characters in print
         cards.add_details(card, probabilities, classes, color, label)
         if len(shown) < cards.MAX_CARDS:
             shown.append(card)
@@ -82,17 +82,17 @@ def predict_test_images(model, checkpoint, args):
 
 def parse_arguments():
     parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
-    scene = parser.add_mutually_exclusive_group()
+    group = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "-m", "--model", type=cli.model_path, default="output/model.pth", help="checkpoint file"
     )
     parser.add_argument("-d", "--data", type=cli.path, help="dataset folder (default: the model's)")
     parser.add_argument("-n", "--num", type=cli.positive_int, default=10, help="number of images")
-    scene.add_argument(
+    group.add_argument(
         "-i", "--image", type=cli.path, nargs="+", help="your pictures: files, folders, patterns"
     )
-    scene.add_argument("--mistakes", action="store_true", help="show misclassified test images")
-    scene.add_argument("--draw", action="store_true", help="draw characters with the mouse")
+    group.add_argument("--mistakes", action="store_true", help="show misclassified test images")
+    group.add_argument("--draw", action="store_true", help="draw characters with the mouse")
     parser.add_argument(
         "-o", "--output", type=cli.png_path, default="output/predictions.png", help="montage"
     )

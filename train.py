@@ -23,25 +23,25 @@ def main():
     args = parse_arguments()
     # the random seed of the split, the initial weights, the order of the images and the warps
     torch.manual_seed(args.seed)
-    # faster on a CPU: treat denormals, numbers too small for full precision, as 0
+    # faster on a CPU: treat numbers that are almost 0 (denormals) as 0
     torch.set_flush_denormal(True)
 
-    # 1: load the data, keep a fraction of the training images for validation, and make batches
+    # 1: load images, labels and class names, keep a fraction for validation, and make batches
     sets = load_dataset(args.dataset, args.data)
     train_data, val_data = random_split(sets.train, [1 - args.val_split, args.val_split])
     train_loader = DataLoader(train_data, batch_size=args.batch_size, shuffle=True)
     val_loader = DataLoader(val_data, batch_size=args.batch_size)
     test_loader = DataLoader(sets.test, batch_size=args.batch_size)
-    # print the number of images, and stop if none is left for training or for validation
+    # print how many images there are; stop if there are too few
     check_split(train_data, val_data, sets)
 
-    # 2: the network, the loss function and the optimizer (fused: the same steps, but faster)
+    # 2: the network, the loss function for its log-probabilities, and the optimizer (fused: faster)
     model = devices.move(LeNet(numChannels=1, classes=len(sets.classes)), args.device)
     loss_fn = NLLLoss()
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = None
     if args.augment:
-        # others, which suit warped images, and a schedule for the learning rate
+        # instead, those in modules/augment.py, and a scheduler of the learning rate
         loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
@@ -91,7 +91,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if args.augment:
             images = warp(images)
 
-        # 3: make predictions and compute the loss (with --amp, autocast uses bfloat16 for both)
+        # 3: make predictions and compute the loss (with --amp, in numbers of 16 bits: bfloat16)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.use_bfloat16):
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
@@ -100,13 +100,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         optimizer.zero_grad()
         loss.backward()
 
-        # 5: update the parameters and, with --augment, the learning rate
+        # 5: update the parameters and, with --augment, in every step, the learning rate
         optimizer.step()
         if scheduler:
             scheduler.step()
 
-        # the loss is a mean over the batch: times its size, because the last batch may be smaller;
-        # detach(): just the number, without its computation graph
+        # times the batch's size, because the last one may be smaller (detach(): just the number)
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
@@ -118,7 +117,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
 def evaluate(model, loader, device):
     """Return the mean loss per image, the accuracy in [0, 1] and the predicted labels, (N,)."""
     model.eval()
-    # without the label smoothing of --augment, so that all validation losses can be compared
+    # not the loss function of --augment, so that all validation losses can be compared
     loss_fn = NLLLoss()
     total_loss, num_correct, predictions = 0, 0, []
 
@@ -141,7 +140,7 @@ def report(model, loader, sets, device):
     """Print precision, recall and F1-score of each class; return the predicted labels, (N,)."""
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
-    _, labels = sets.test[:]
+    _, labels = sets.test[:]  # all of them
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from modules import preprocess, shapes
 from modules.checkpoint import load_network
 from modules.datasets import load_dataset, to_input
 from modules.mistakes import predict
@@ -470,10 +471,14 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", help="parts of the names of kinds")
     parser.add_argument("--train", action="store_true", help="training instead of test images")
+    parser.add_argument("--set", nargs="+", default=[], help="such as NEAR=0: see shapes.py")
     parser.add_argument("--sheets", type=Path, help="folder for sheets of what is misread")
     args = parser.parse_args()
 
     torch.set_num_threads(1)
+    for text in args.set:
+        name, value = text.split("=")
+        setattr(shapes if hasattr(shapes, name) else preprocess, name, float(value))
     measure_symbols()
     model, checkpoint = load_network(args.model)
     is_kmnist = (args.data / "KMNIST" / "raw").is_dir()
@@ -488,6 +493,7 @@ def main():
     print(f"{args.num} {split} images of {title}, seed {args.seed}: {share:.1%} are read\n")
     print("| kind | strength | right | refused | wrong | wrong above 80% | ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    means = []
     for name, (_, strengths) in KINDS.items():
         if args.kinds and not any(part in name for part in args.kinds):
             continue
@@ -495,6 +501,9 @@ def main():
             shares, milliseconds = measure(name, strength, images, labels, model, args)
             numbers = " | ".join(f"{number:.0f}%" for number in shares)
             print(f"| {name} | {strength} | {numbers} | {milliseconds:.0f} |", flush=True)
+            means.append(shares)
+    numbers = " | ".join(f"{number:.1f}%" for number in np.mean(means, axis=0))
+    print(f"| mean | | {numbers} | |")
 
 
 if __name__ == "__main__":
