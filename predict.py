@@ -6,7 +6,7 @@ from modules.checkpoint import load_network
 from modules.datasets import load_test_images
 from modules.mistakes import find_mistakes
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser
 
 import cv2
 import imutils
@@ -81,7 +81,7 @@ def predict_test_images(model, checkpoint, args):
 
 
 def parse_arguments():
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
     group = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "-m", "--model", type=cli.model_path, default="output/model.pth", help="checkpoint file"

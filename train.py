@@ -10,7 +10,7 @@ from modules.messages import progress_bar
 from modules.plots import describe_confusions, occurring_classes, save_plot
 
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser
 
 import torch
 from sklearn.metrics import classification_report
@@ -91,7 +91,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if args.augment:
             images = warp(images)
 
-        # 3: make predictions and compute the loss (with --amp, in numbers of 16 bits: bfloat16)
+        # 3: make predictions (with --amp, in numbers of 16 bits: bfloat16) and compute the loss
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.use_bfloat16):
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
@@ -148,7 +148,7 @@ def report(model, loader, sets, device):
 
 
 def parse_arguments():
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
     parser.add_argument(
         "-m", "--model", type=cli.model_path, default="output/model.pth", help="checkpoint file"
     )

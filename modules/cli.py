@@ -14,6 +14,14 @@ from pathlib import Path
 import torch
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the default of each option that has one."""
+
+    def _get_help_string(self, action):
+        has_default = action.default is not None and action.default is not False
+        return super()._get_help_string(action) if has_default else action.help
+
+
 def positive_int(text):
     value = int(text)
     if not 0 < value < 2**31:

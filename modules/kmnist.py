@@ -2,6 +2,7 @@
 
 from modules.messages import UserError, in_terminal
 
+import errno
 import shutil
 import socket
 from contextlib import nullcontext, redirect_stderr
@@ -97,6 +98,8 @@ def unpack_or_download(KMNIST, raw):
                 break
             # a server can fail in many ways, and may have sent anything: hence repr()
             except Exception as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise
                 cause = str(error).rpartition("got:")[2] or type(error).__name__
                 errors.append(f"{mirror}: {' '.join(cause.split())!r}")
             finally:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-# pixels: a larger picture is reduced, so that its longer side has at least so many: a JPEG while it
-# is decoded, which is fast; another after that
+# pixels: a larger picture is reduced, but not below this: a JPEG while it is decoded, which is
+# fast; another after that
 LARGE_JPEG, LARGE = 1024, 2048
 # the names that pictures have; the kinds in the second line are named where Pillow cannot read them
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
@@ -28,8 +28,11 @@ def find_pictures_in(folder):
     for root, subfolders, _ in os.walk(folder, followlinks=True):
         inside = {path: os.path.realpath(path) for path in visible(Path(root))}
         files += [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
-        subfolders[:] = [path.name for path in inside if path.is_dir() and inside[path] not in seen]
-        seen.update(inside.values())
+        subfolders[:] = []
+        for path in sorted(inside):
+            if path.is_dir() and inside[path] not in seen:
+                subfolders.append(path.name)
+                seen.add(inside[path])
     return sorted(files)
 
 
@@ -104,7 +107,7 @@ def to_rgb(picture):
 
     The paper is white or, if all ink is light, black.
     """
-    if picture.mode == "RGB":
+    if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode[0] in "IF":
         # convert() would clip 16 bits, and fractions, instead of scaling them

@@ -2,10 +2,10 @@
 
     brightness  logarithm of the picture's, at most 256 pixels wide and high
     depth       how much darker ink is than its paper: the black-hat, by reconstruction
-    mask        where depth is more than faint: a threshold from Otsu's
+    mask        where ink is not faint beside what Otsu's threshold finds
     shapes      the connected components of the mask
     parts       the shapes that are one character
-    image       the mask of the parts, enlarged or reduced
+    image       the mask of the parts, thickened if it is thin, at 28×28 pixels
 
 Light ink is found in the same way, with the brightness inverted.
 """
@@ -113,7 +113,7 @@ def find_parts(brightness, is_light):
     """Return the dark shapes that look like one character, and two strengths.
 
     is_light: whether brightness is inverted. The first strength is the character's, 0 if there is
-    none; the second is that of the strongest other shape, as a fraction of the first.
+    none; the second is that of the strongest other shape, as a fraction of all parts'.
     """
     depth = black_hat(brightness)
     shapes = find_shapes(mask_of_ink(depth, is_light), depth)
@@ -142,8 +142,8 @@ def mask_of_ink(depth, is_light):
 def black_hat(brightness):
     """Return how much darker each pixel is than the paper that surrounds it: uint8.
 
-    The black-hat by reconstruction: whatever is dark and does not reach the edge of the picture. A
-    desk around the paper, a shadow and a dark corner are not.
+    The black-hat by reconstruction. What is dark and reaches the edge, such as a desk around the
+    paper or a shadow, has a depth of 0, unless it is as narrow there as a stroke.
     """
     marker = np.full_like(brightness, 255)
     # along an edge, what is narrower than half the picture is a stroke that ends there

@@ -42,8 +42,9 @@ MARGIN = 0.25
 class Shape:
     """A connected component of ink.
 
-    box: (left, top, right, bottom); mask: the pixels in it, of 0 and 1; strength: how much ink
-    there is, times how sharp its edges are; ink: its mean depth; width: of its stroke, in pixels.
+    box: (left, top, right, bottom); mask: the pixels in it, of 0 and 1; strength: how dark it is,
+    times how long and sharp its edges are; ink: its mean depth; width: of its stroke, in pixels;
+    slenderness: see above; is_cut: whether it reaches the edge of the picture.
     """
 
     box: np.ndarray
@@ -120,7 +121,8 @@ def fills(main, others, size):
     axis = np.argmax(box[2:] - box[:2])
     margin = max(box[axis], size[1 - axis] - box[axis + 2])
     is_tight = min(margins) <= MARGIN * side(main.box) and margin <= MARGIN * side(box)
-    return is_tight and aspect_ratio([0, 0, *size[::-1]]) < WIDE
+    # characters above each other, or side by side, fill a picture, too
+    return is_tight and 1 / WIDE < aspect_ratio([0, 0, *size[::-1]]) < WIDE
 
 
 def is_dot(shape, main):

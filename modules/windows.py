@@ -105,7 +105,8 @@ def draw(annotate, empty_card, folder):
                 save_drawing(drawing, folder)
             if last_point is None and (canvas != annotated).any():
                 annotated = canvas.copy()
-                # a dot may be too small for a character
+                # a dot may be too small for a character, and two characters are too many
+                card = empty_card
                 with suppress(UserError):
                     card = annotate(drawing)
 
