@@ -683,6 +683,7 @@ def test_folder_is_searched_in_order_and_not_in_a_circle(tmp_path):
         (tmp_path / name).rename(root / name)
     (root / "a" / "up").symlink_to(root)
     (root / "b" / "self").symlink_to(root / "b")
+    (root / "link to a").symlink_to(root / "a")
     (root / "b" / "linked").symlink_to(tmp_path / "other")
     found = [str(path.relative_to(root)) for path in find_pictures([root], tmp_path / "o.png")]
     assert found == ["a/1.png", "a/2.png", "b/linked/9.png", "b/x/1.png", "c/1.png"]
@@ -706,6 +707,10 @@ def test_own_program_has_pictures_of_many_kinds():
     _, expected = find_character(Image.fromarray(picture))
     assert find_character(read_picture(BytesIO(png(picture))))[1] == expected
     canvas = Image.fromarray(np.dstack([np.zeros((300, 300, 3), np.uint8), 255 - picture]))
+    # one color is transparent: it is the paper, although it is as dark as the ink
+    keyed = Image.fromarray(np.dstack(3 * [np.uint8(picture < 128)]))
+    keyed.info["transparency"] = (0, 0, 0)
+    assert np.abs(np.subtract(find_character(keyed)[1], expected)).max() <= 3
     gray = Image.fromarray(picture)
     for mode in ("RGBA", "LA", "P"):
         assert find_character(canvas.convert(mode) if mode != "RGBA" else canvas)[1] == expected
