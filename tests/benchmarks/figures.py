@@ -112,7 +112,7 @@ def draw_convolution(path, model, image):
     axes[3].imshow(feature_map, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     add_title(axes[3], "4: the feature map, 24×24,\nand a part of 4×4")
     mark(axes[3], COLUMN, ROW - 2, 4)
-    title = f"5: the numbers of this part\n({total:.2f} + bias {bias:.2f} = {total + bias:.2f})"
+    title = f"5: the numbers of this part\n({total:.3f} + bias {bias:.3f} = {total + bias:.3f})"
     show_numbers(axes[4], part, title, limit)
     mark(axes[4], 0, 2, 1)
     show_numbers(axes[5], left, "6: what ReLU and\nmax-pooling leave of it", limit)

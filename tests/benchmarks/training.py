@@ -64,7 +64,12 @@ def main():
         each = ", ".join(f"{value:.1f}" for value in ours)
         speedup = median(a / b for a, b in zip(seconds[TUTORIAL], ours))
         print(f"| `{way}` | {each} | {median(ours):.1f} | {speedup:.2f}× |")
-    print("\nThe speedup is the median of the rounds' ratios, which compare runs side by side; it ")
+    # here, because the programs above do without torch
+    import torch
+
+    instructions = torch.backends.cpu.get_cpu_capability()
+    print(f"\nPyTorch {torch.__version__}, with the CPU's instructions {instructions}.")
+    print("The speedup is the median of the rounds' ratios, which compare runs side by side; it ")
     print("need not be the ratio of the medians, which may come from different rounds.")
 
 
