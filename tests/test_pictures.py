@@ -512,6 +512,16 @@ def test_specks_and_holes_are_no_parts():
         assert np.abs(np.subtract(box, expected)).max() <= 4
 
 
+@pytest.mark.parametrize(("color", "is_part"), [(60, True), (150, False)])
+def test_pale_stroke_beside_the_character_is_no_part(color, is_part):
+    """It shows through from the other side of the paper, or is badly wiped."""
+    picture = written(color=(40,) * 3)
+    _, (*_, right, _) = find_character(Image.fromarray(picture))
+    cv2.line(picture, (right + 15, 110), (right + 25, 190), (color,) * 3, 16, cv2.LINE_AA)
+    _, (*_, found, _) = find_character(Image.fromarray(picture))
+    assert (found > right + 20) == is_part
+
+
 @pytest.mark.parametrize("size", [60, 160])
 def test_second_character_in_a_picture_hardly_higher_than_the_first(size):
     picture = np.full((500, 900), 255, np.uint8)
