@@ -522,6 +522,17 @@ def test_pale_stroke_beside_the_character_is_no_part(color, is_part):
     assert (found > right + 20) == is_part
 
 
+@pytest.mark.parametrize("is_portrait", [True, False])
+def test_neighbors_in_portraits_and_landscapes(is_portrait):
+    """They fill the picture, but the character between them does not."""
+    picture = np.full((420, 266) if is_portrait else (266, 420), 255, np.uint8)
+    for offset, name in [(-205, "re"), (0, "ma"), (205, "tsu")]:
+        x, y = (88, 165 + offset) if is_portrait else (165 + offset, 88)
+        draw_character(picture, name, x=x, y=y, size=90, color=0, width=9)
+    _, (left, top, right, bottom) = find_character(Image.fromarray(picture))
+    assert max(right - left, bottom - top) < 110
+
+
 @pytest.mark.parametrize("size", [60, 160])
 def test_second_character_in_a_picture_hardly_higher_than_the_first(size):
     picture = np.full((500, 900), 255, np.uint8)
