@@ -67,7 +67,7 @@ def predict_test_images(model, checkpoint, args):
         color = cards.GREEN if predicted == label else cards.RED
         text, scale = cards.first_line(probabilities, classes)
         cv2.putText(card, text, cards.FIRST_LINE, cards.FONT, scale, color, 2, cv2.LINE_AA)
-        # and the true class, or the second most probable one, and their modern characters in print
+        # and the true class, or the second most probable one, and their modern characters
         cards.add_details(card, probabilities, classes, color, label)
         if len(shown) < cards.MAX_CARDS:
             shown.append(card)

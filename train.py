@@ -41,7 +41,7 @@ def main():
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = None
     if args.augment:
-        # instead, those in modules/augment.py, and a scheduler of the learning rate
+        # others in their place (see modules/augment.py), and a learning-rate scheduler
         loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
@@ -100,12 +100,13 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         optimizer.zero_grad()
         loss.backward()
 
-        # 5: update the parameters and, with --augment, in every step, the learning rate
+        # 5: update the parameters (and the learning rate, which --augment changes in every step)
         optimizer.step()
         if scheduler:
             scheduler.step()
 
-        # times the batch's size, because the last one may be smaller (detach(): just the number)
+        # the loss is a mean over the batch, and the last batch may be smaller; detach() keeps just
+        # the number
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 

@@ -36,7 +36,7 @@ def describe(probabilities, classes):
 
 
 def make_card(image):
-    """Return an enlarged image, (392, width, 3) uint8, with a margin around and space for text."""
+    """Return an image, (height, width, 3) uint8, with a margin, and space for text below it."""
     borders = MARGIN, TEXT_HEIGHT, MARGIN, MARGIN
     return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
 

@@ -15,7 +15,7 @@ import torch
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Show the default of each option that has one."""
+    """Show the default of each option that has one, not "(default: None)"."""
 
     def _get_help_string(self, action):
         has_default = action.default is not None and action.default is not False

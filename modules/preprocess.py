@@ -129,8 +129,8 @@ def find_parts(brightness, is_light):
 
 def mask_of_ink(depth, is_light):
     """Return where there is ink: (height, width) uint8, of 0 and 1."""
-    # depth is a difference of logarithms. The edge of a stroke is where it has half of its light,
-    # or of the light that it takes away: not where the logarithm of that is half
+    # depth is a difference of logarithms; strength is the light itself that dark ink takes away, or
+    # light ink adds, as a fraction of the paper's
     ratio = np.exp(depth / (LEVELS if is_light else -LEVELS))
     strength = np.abs(ratio - 1)
     strength = np.uint8(255 * strength / max(strength.max(), 1e-6))
@@ -150,7 +150,11 @@ def black_hat(brightness):
     pen = np.ones((1, min(brightness.shape) // 2 + 1), np.uint8)
     for values, marks in ((brightness, marker), (brightness.T, marker.T)):
         marks[[0, -1]] = cv2.morphologyEx(values[[0, -1]], cv2.MORPH_CLOSE, pen)
-    return reconstruct(marker, brightness) - brightness
+    depth = reconstruct(marker, brightness) - brightness
+    # in a flash, paper beside a stroke is brighter than the paper around the character
+    nearby = np.ones(2 * (max(2, max(brightness.shape) // 10),), np.uint8)
+    beside = cv2.morphologyEx(brightness, cv2.MORPH_BLACKHAT, nearby)
+    return np.where(depth > CONTRAST, np.maximum(depth, beside), depth)
 
 
 def reconstruct(marker, mask):

@@ -4,6 +4,7 @@ from modules import datasets, kmnist
 from modules.strokes import STROKES, draw_character
 from modules.synthetic import draw_images
 
+import errno
 import gzip
 import hashlib
 import os
@@ -219,6 +220,17 @@ def test_files_put_there_by_hand(mirror, tmp_path):
     assert_loads_without_a_mirror(tmp_path / "both")
     write_dataset(tmp_path / "own", **OWN)
     assert [len(data) for data in load("auto", str(tmp_path / "own"))] == [12, 11]
+
+
+def test_full_disk_is_no_failed_download(mirror, tmp_path, monkeypatch, call_main):
+    """Another server would not help, and nothing else is trained on."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    put_official(tmp_path / "KMNIST" / "raw", "t")
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    assert_one_line(call_main("train.py", "-d", tmp_path), 1, "[ERROR] No space left on device")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")

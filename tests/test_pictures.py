@@ -325,7 +325,7 @@ def test_two_strokes_far_apart_are_one_character(gap, width):
 
 
 def test_stroke_that_a_flash_has_faded_is_kept():
-    flash = 70 * np.exp(-(rows**2 + (columns - 0.25) ** 2) / 0.05)
+    flash = 110 * np.exp(-(rows**2 + (columns - 0.25) ** 2) / 0.05)
     faded = written("tsu", color=40, paper=130) + flash[..., None]
     image, _ = find_character(Image.fromarray(faded.clip(0, 255).astype(np.uint8)))
     expected = to_kmnist(Image.fromarray(written("tsu")))

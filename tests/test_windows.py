@@ -213,6 +213,12 @@ def test_draw(start, trained, tmp_path, call_main):
 
     person.press("c")
     wait_for(lambda: (person.picture()[:, :506] == 0).all() and (card() == empty).all())
+    # two characters have no prediction, not even that of the first
+    person.draw((60, 200), (180, 200), (60, 330), (180, 330))
+    wait_for(lambda: len(predicted()) == 3 and (card() != empty).any())
+    person.draw((330, 200), (450, 200), (330, 330), (450, 330))
+    wait_for(lambda: (card() == empty).all())
+    assert len(predicted()) == 3
     person.press("q")
     assert script.finish().returncode == 0
 
