@@ -39,18 +39,18 @@ def draw_plot(history, title, results=None):
     epochs = range(1, len(history["train_loss"]) + 1)
     # of a single class, there is nothing to confuse; many classes need more space
     number = len(unique_labels(*results[:2])) if results else 0
-    has_matrix, size = (
-        number > 1,
-        (8, 4.1) if number < 2 else (13, 4.1) if number < 15 else (17, 6.5),
-    )
+    has_matrix = number > 1
+    size = (8, 4.1) if not has_matrix else (13, 4.1) if number < 15 else (17, 6.5)
     # a Figure, unlike pyplot, starts no user interface
     figure = Figure(figsize=size, dpi=125, layout="constrained")
     figure.suptitle(title, fontsize=15)
     charts = figure.subplots(1, 3 if has_matrix else 2)
 
+    # the markers of many epochs would hide the lines
+    marked = {"markersize": min(6, 150 / len(epochs))}
     for axes, metric, label in zip(charts, ("loss", "acc"), ("Loss per image", "Accuracy")):
-        axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training")
-        axes.plot(epochs, history[f"val_{metric}"], marker="s", label="validation")
+        axes.plot(epochs, history[f"train_{metric}"], marker="o", label="training", **marked)
+        axes.plot(epochs, history[f"val_{metric}"], marker="s", label="validation", **marked)
         axes.set_xlabel("Epoch", fontsize=13)
         axes.set_ylabel(label, fontsize=13)
         axes.set_xlim(0.5, len(epochs) + 0.5)
