@@ -1,6 +1,6 @@
 """Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
-# first, because modules/__init__.py sets environment variables that PyTorch and OpenCV read
+# keep this import first: modules/__init__.py sets what PyTorch and OpenCV read when imported
 from modules import cards, cli, devices, own_pictures, windows
 from modules.checkpoint import load_network
 from modules.datasets import load_test_images
@@ -19,22 +19,23 @@ def main():
     # the random seed that chooses the test images
     torch.manual_seed(args.seed)
 
-    # load the trained network, and turn on evaluation mode
+    # load the trained network, and set it to evaluation mode
     model, checkpoint = load_network(args.model)
     model.to(args.device).eval()
 
     if args.draw:
         return own_pictures.draw(model, checkpoint, args)
+    num_failed = 0
     if args.image:
-        shown, num_failed = own_pictures.predict(model, checkpoint, args)
+        annotated, num_failed = own_pictures.predict(model, checkpoint, args)
     else:
-        shown, num_failed = predict_test_images(model, checkpoint, args), 0
+        annotated = predict_test_images(model, checkpoint, args)
 
-    # save all images in one picture, and show them one by one where a window can be opened
-    cards.save_montage(args.output, shown, checkpoint["classes"])
-    if shown and not args.no_display and windows.can_open(args.output):
+    # save all of them in one picture, and show them one by one where a window can be opened
+    cards.save_montage(args.output, annotated, checkpoint["classes"])
+    if annotated and not args.no_display and windows.can_open(args.output):
         with windows.window("Prediction"):
-            for card in shown:
+            for card in annotated:
                 cv2.imshow("Prediction", card)
                 if windows.wait_for_key("Prediction") == "q":
                     break
@@ -43,14 +44,14 @@ def main():
 
 
 def predict_test_images(model, checkpoint, args):
-    """Predict the class of test images, and print it; return the images with their predictions."""
+    """Predict test images; return their cards: enlarged, with the prediction written below."""
     classes = checkpoint["classes"]
     if args.mistakes:
         images, labels = find_mistakes(model, checkpoint, args)
     else:
         images, labels = load_test_images(checkpoint, args.data, args.num)
 
-    shown, num_wrong = [], 0
+    annotated, num_wrong = [], 0
     for image, label in zip(images, labels):
         # compute the log-probabilities of a batch of one image; exp() makes them probabilities
         with torch.inference_mode():
@@ -58,36 +59,35 @@ def predict_test_images(model, checkpoint, args):
         probabilities = log_probs[0].exp().cpu()
         predicted = probabilities.argmax()
 
-        # enlarge the image, its only channel three times (blue, green, red), and add space below
+        # make pixels from 0 to 255 again, as three equal channels (blue, green and red), enlarged
         pixels = (255 * image[0]).round().byte().numpy()
         pixels = imutils.resize(np.dstack(3 * [pixels]), width=392, inter=cv2.INTER_NEAREST)
+        # add space below, and write the prediction there: in green if it is correct, else in red
         card = cards.make_card(pixels)
-
-        # write the prediction: in green if it is correct, else in red
         color = cards.GREEN if predicted == label else cards.RED
-        text, scale = cards.first_line(probabilities, classes)
-        cv2.putText(card, text, cards.FIRST_LINE, cards.FONT, scale, color, 2, cv2.LINE_AA)
-        # and the true class, or the second most probable one, and their modern characters
+        text, scale = cards.text_that_fits(probabilities, classes)
+        cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, color, 2, cv2.LINE_AA)
+        # then the true class or the second most probable one, and the modern characters
         cards.add_details(card, probabilities, classes, color, label)
-        if len(shown) < cards.MAX_CARDS:
-            shown.append(card)
+        if len(annotated) < cards.MAX_CARDS:
+            annotated.append(card)
 
         num_wrong += int(predicted != label)
-        prediction = cards.describe(probabilities, classes)
-        print(f"[INFO] ground truth label: {classes[label]}, predicted label: {prediction}")
-    if not args.mistakes:
+        text = cards.describe(probabilities, classes)
+        print(f"[INFO] ground truth label: {classes[label]}, predicted label: {text}")
+    if not args.mistakes:  # those are counted already
         print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
-    return shown
+    return annotated
 
 
 def parse_arguments():
     parser = ArgumentParser(description=__doc__, formatter_class=cli.HelpFormatter)
-    group = parser.add_mutually_exclusive_group()
     parser.add_argument(
         "-m", "--model", type=cli.model_path, default="output/model.pth", help="checkpoint file"
     )
     parser.add_argument("-d", "--data", type=cli.path, help="dataset folder (default: the model's)")
     parser.add_argument("-n", "--num", type=cli.positive_int, default=10, help="number of images")
+    group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "-i", "--image", type=cli.path, nargs="+", help="your pictures: files, folders, patterns"
     )

@@ -1,6 +1,6 @@
-"""Train LeNet on images of characters; save it, and a plot of its loss and accuracy."""
+"""Train LeNet on images of characters, in the steps of README.md; save it, and plot how it went."""
 
-# first, because modules/__init__.py sets environment variables that PyTorch reads
+# keep this import first: modules/__init__.py sets what PyTorch reads when it is imported
 from modules import cli, devices
 from modules.augment import get_recipe, warp
 from modules.checkpoint import resume, save_checkpoint
@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, random_split
 
 def main():
     args = parse_arguments()
-    # the random seed of the split, the initial weights, the order of the images and the warps
+    # the random seed of the split, the initial weights and the order of the images
     torch.manual_seed(args.seed)
     # faster on a CPU: treat numbers that are almost 0 (denormals) as 0
     torch.set_flush_denormal(True)
 
-    # 1: load images, labels and class names, keep a fraction for validation, and make batches
+    # 1: load the data, keep a fraction of the training images for validation, and make batches
     sets = load_dataset(args.dataset, args.data)
     train_data, val_data = random_split(sets.train, [1 - args.val_split, args.val_split])
     train_loader = DataLoader(train_data, batch_size=args.batch_size, shuffle=True)
@@ -36,23 +36,25 @@ def main():
     check_split(train_data, val_data, sets)
 
     # 2: the network, the loss function for its log-probabilities, and the optimizer (fused: faster)
-    model = devices.move(LeNet(numChannels=1, classes=len(sets.classes)), args.device)
+    model = LeNet(numChannels=1, classes=len(sets.classes))
+    # to(device), in the memory format that is fastest there
+    model = devices.move(model, args.device)
     loss_fn = NLLLoss()
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = None
     if args.augment:
-        # others in their place (see modules/augment.py), and a learning-rate scheduler
+        # another loss function and optimizer, and a scheduler, which changes the learning rate
         loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
-        # load what --model holds into the network, the optimizer and the scheduler
+        # load what an earlier run has saved into the network, the optimizer and the scheduler
         history = resume(args, sets, model, optimizer, scheduler)
-    num_done = len(history["train_loss"])
+    epochs_done = len(history["train_loss"])
 
     print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops)...")
     start_time = time.perf_counter()
-    for epoch in range(num_done + 1, args.epochs + 1):
+    for epoch in range(epochs_done + 1, args.epochs + 1):
         train_loss, train_acc = train_epoch(
             model, train_loader, loss_fn, optimizer, scheduler, args
         )
@@ -79,8 +81,7 @@ def main():
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     """Train for one epoch; return the mean loss per image and the accuracy in [0, 1].
 
-    Both are means over an epoch in which the parameters change; with --augment, of warped images
-    and smoothed labels.
+    Both are means over an epoch in which the parameters change; with --augment, of deformed images.
     """
     # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
@@ -89,10 +90,10 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     for images, labels in progress_bar(loader, "training"):
         images, labels = images.to(args.device), labels.to(args.device)
         if args.augment:
-            images = warp(images)
+            images = warp(images)  # deform each image a little
 
-        # 3: make predictions (with --amp, in numbers of 16 bits: bfloat16) and compute the loss
-        with torch.autocast(args.device.type, torch.bfloat16, enabled=args.use_bfloat16):
+        # 3: make predictions and compute the loss
+        with devices.mixed_precision(args):  # for --amp
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
 
@@ -105,18 +106,17 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # the loss is a mean over the batch, and the last batch may be smaller; detach() keeps just
-        # the number
+        # a sum of the losses, of which each is the mean of a batch; detach(): without gradients
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
     num_images = len(loader.dataset)
-    # item(): as Python numbers (once per epoch, because the CPU waits for the GPU here)
+    # item(): as Python numbers, once per epoch, because a GPU has to finish its work for it
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
 def evaluate(model, loader, device):
-    """Return the mean loss per image, the accuracy in [0, 1] and the predicted labels, (N,)."""
+    """Return the mean loss per image, the accuracy in [0, 1], and the predicted labels."""
     model.eval()
     # not the loss function of --augment, so that all validation losses can be compared
     loss_fn = NLLLoss()
@@ -133,15 +133,15 @@ def evaluate(model, loader, device):
             predictions.append(predicted)
 
     num_images = len(loader.dataset)
-    predictions = torch.cat(predictions).cpu()
+    predictions = torch.cat(predictions).cpu()  # of all batches
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
 def report(model, loader, sets, device):
-    """Print precision, recall and F1-score of each class; return the predicted labels, (N,)."""
+    """Print precision, recall and F1-score of each class; return the predicted labels."""
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
-    _, labels = sets.test[:]  # all of them
+    _, labels = sets.test[:]  # all images, all labels
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")

@@ -15,7 +15,7 @@ GREEN, RED, WHITE = (110, 230, 110), (110, 110, 255), (240, 240, 240)
 BACKGROUND = (48, 44, 40)
 # pixels: images of 28×28 are enlarged 14 times, with a margin, and text below
 IMAGE_SIDE, MARGIN, TEXT_HEIGHT = 392, 14, 100
-FIRST_LINE, SECOND_LINE, FONT = (MARGIN, 452), (MARGIN, 494), cv2.FONT_HERSHEY_DUPLEX
+TEXT_START, DETAILS_START, FONT = (MARGIN, 452), (MARGIN, 494), cv2.FONT_HERSHEY_DUPLEX
 # more cards are too many to view, and take too much memory
 MAX_CARDS = 200
 
@@ -41,7 +41,7 @@ def make_card(image):
     return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
 
 
-def first_line(probabilities, classes):
+def text_that_fits(probabilities, classes):
     """Return the predicted class with its probability, and the scale with which this text fits."""
     text, *_ = best_classes(probabilities, drawn_names(classes, str.isascii))
     return text, fit(text, 1.5)
@@ -64,7 +64,7 @@ def add_details(card, probabilities, classes, color, label=None):
     is_wrong = label is not None and label != predicted
     text = f"true: {names[label]}" if is_wrong else " ".join(["or", *second] if second else [])
     scale = fit(text, 1.2)
-    cv2.putText(card, text, SECOND_LINE, FONT, scale, color, 2, cv2.LINE_AA)
+    cv2.putText(card, text, DETAILS_START, FONT, scale, color, 2, cv2.LINE_AA)
     # a class "o" of your own may be a Latin letter
     if classes == list(STROKES):
         right = card.shape[1] - MARGIN

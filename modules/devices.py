@@ -41,6 +41,11 @@ def move(model, device):
     return model.to(device, memory_format=memory_format)
 
 
+def mixed_precision(args):
+    """Return a context in which a network computes in bfloat16 (16 bits), if --amp is given."""
+    return torch.autocast(args.device.type, torch.bfloat16, enabled=args.use_bfloat16)
+
+
 def has_bfloat16(device):
     """Return whether a device computes in bfloat16; warn if it does not."""
     is_fast = is_bfloat16_fast(device)

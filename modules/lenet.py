@@ -11,20 +11,20 @@ class LeNet(Module):
     """
 
     def __init__(self, numChannels, classes):
-        # let Module prepare to register layers and parameters
+        # let Module prepare to keep track of layers and parameters
         super().__init__()
 
-        # first CONV => RELU => POOL: 28×28 becomes 20 feature maps of 24×24, then 12×12
+        # first CONV => RELU => POOL: 28×28 becomes 20 maps of 24×24 (28 - 5 + 1), then 12×12
         self.conv1 = Conv2d(in_channels=numChannels, out_channels=20, kernel_size=(5, 5))
         self.relu1 = ReLU()
         self.maxpool1 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
 
-        # second CONV => RELU => POOL: 50 feature maps of 8×8, then 4×4
+        # second CONV => RELU => POOL: 50 maps of 8×8, then 4×4
         self.conv2 = Conv2d(in_channels=20, out_channels=50, kernel_size=(5, 5))
         self.relu2 = ReLU()
         self.maxpool2 = MaxPool2d(kernel_size=(2, 2), stride=(2, 2))
 
-        # the only FC => RELU: 50 feature maps of 4×4 are 800 inputs per image
+        # the only FC => RELU: 50 maps of 4×4 are 800 inputs per image
         self.fc1 = Linear(in_features=800, out_features=500)
         self.relu3 = ReLU()
 
@@ -33,13 +33,13 @@ class LeNet(Module):
         self.logSoftmax = LogSoftmax(dim=1)
 
     def forward(self, x):
-        """Return the log-probabilities (N, classes) of images x (N, numChannels, 28, 28)."""
-        # detect simple strokes, then keep the strongest response of each 2×2 block
+        """Return the log-probabilities (N, classes) of N images x (N, numChannels, 28, 28)."""
+        # first CONV => RELU => POOL: find simple strokes, keep the largest value of each 2×2 block
         x = self.conv1(x)
         x = self.relu1(x)
         x = self.maxpool1(x)
 
-        # combine them into larger patterns
+        # second CONV => RELU => POOL: combine them into larger patterns
         x = self.conv2(x)
         x = self.relu2(x)
         x = self.maxpool2(x)

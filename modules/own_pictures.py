@@ -55,7 +55,7 @@ def draw(model, checkpoint, args):
         return annotate(image, probabilities, checkpoint["classes"])
 
     empty_card = cards.make_card(np.zeros((cards.IMAGE_SIDE, cards.IMAGE_SIDE, 3), np.uint8))
-    lines = {cards.FIRST_LINE: "draw on the left", cards.SECOND_LINE: "c clear, s save, q quit"}
+    lines = {cards.TEXT_START: "draw on the left", cards.DETAILS_START: "c clear, s save, q quit"}
     for start, text in lines.items():
         cv2.putText(empty_card, text, start, cards.FONT, 0.95, cards.WHITE, 2, cv2.LINE_AA)
     windows.draw(annotate_drawing, empty_card, args.output.parent / "drawings")
@@ -89,8 +89,8 @@ def annotate(image, probabilities, classes, picture=None, box=None):
         shown = np.hstack([fit_picture(picture, box), gap, shown])
     card = cards.make_card(shown)
     # white: the true class is not known
-    text, scale = cards.first_line(probabilities, classes)
-    cv2.putText(card, text, cards.FIRST_LINE, cards.FONT, scale, cards.WHITE, 2, cv2.LINE_AA)
+    text, scale = cards.text_that_fits(probabilities, classes)
+    cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, cards.WHITE, 2, cv2.LINE_AA)
     cards.add_details(card, probabilities, classes, cards.WHITE)
     return card
 
