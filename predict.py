@@ -4,7 +4,7 @@
 from modules import cards, cli, devices, own_pictures, windows
 from modules.checkpoint import load_network
 from modules.datasets import load_test_images
-from modules.mistakes import find_mistakes
+from modules.predictions import find_mistakes
 
 from argparse import ArgumentParser
 

@@ -53,14 +53,13 @@ def save_checkpoint(args, sets, history, model, optimizer, scheduler):
 def load_checkpoint(path):
     """Return the dict that train.py saved at `path`, its tensors on the CPU.
 
-    Raises UserError if the file is missing, damaged or something else, OSError if it cannot be
-    read.
+    A file that is just a state dict is taken for a model of KMNIST. Raises UserError if the file is
+    missing, damaged or something else, OSError if it cannot be read.
     """
     try:
         # weights_only: load plain data, and never run code that the file holds
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if "model" not in checkpoint:
-            # just a state dict: nothing else is known
             return {"model": checkpoint, "classes": CLASSES, "dataset": "auto", "data": "data"}
         if not {"classes", "dataset", "data"} <= checkpoint.keys():
             raise KeyError("another kind of file")
@@ -90,7 +89,8 @@ def load_network(path, device="cpu"):
 def resume(args, sets, model, optimizer, scheduler):
     """Load the state after the last epoch into all three; return the history, a dict of lists.
 
-    Raises UserError if args.model is a checkpoint of other training images or of another network.
+    Raises UserError if args.model is missing, or a checkpoint of other training images or of
+    another network, OSError if it cannot be read.
     """
     checkpoint = load_checkpoint(args.model)
     if (checkpoint["checksum"], checkpoint["classes"]) != (sets.checksum, sets.classes):

@@ -11,8 +11,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import torch
-
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Show the default of each option that has one, not "(default: None)"."""
@@ -94,7 +92,7 @@ def keep_settings(parser, args):
     """Return the arguments of --resume: those of the checkpoint, and what is given beside them.
 
     An option that contradicts the checkpoint ends the script. Raises UserError if it cannot be
-    resumed, or if --data holds another dataset.
+    resumed, or if --data holds another dataset, OSError if the checkpoint cannot be read.
     """
     saved = checkpoint.load_checkpoint(args.model)
     if not {"settings", "checksum", "history", "optimizer", "random_state"} <= saved.keys():
@@ -111,8 +109,10 @@ def keep_settings(parser, args):
     for option, value in kept.items():
         # more epochs are possible, unless the learning rates were chosen for their number
         if getattr(args, option) != value and (option != "epochs" or kept["augment"]):
-            flag = f"--{option.replace('_', '-')}"
-            parser.error(f"--resume keeps {option} at {value}: leave {flag} or --resume out")
+            advice = f"leave --{option.replace('_', '-')} or --resume out"
+            if option == "epochs":
+                advice = f"the learning rates depend on it: {advice}"
+            parser.error(f"--resume keeps {option} at {value}: {advice}")
     if name != "synthetic" and not args.data.is_dir():
         raise UserError(f"there is no dataset folder {args.data}: choose another --data")
     # KMNIST would be downloaded to a folder of pictures, and trained on
@@ -140,7 +140,10 @@ def run(main):
         if checkpoint.resume_command:
             print(f"[INFO] to go on: {checkpoint.resume_command}")
         sys.exit(130)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch's errors, of GPUs and of the CPU, say what they could not allocate
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
         sys.exit("[ERROR] out of memory: try --device cpu, or train.py with a smaller --batch-size")
     except UserError as error:
         sys.exit(f"[ERROR] {error}")

@@ -37,14 +37,14 @@ def load_dataset(name="auto", folder=None):
     and folder/test/CLASS. Without a folder, it is `data`, and `auto` draws synthetic Hiragana where
     KMNIST cannot be downloaded. Raises UserError, OSError.
     """
-    root, is_chosen = Path(folder or "data"), bool(folder) or name != "auto"
+    root, must_be_found = Path(folder or "data"), bool(folder) or name != "auto"
     if name == "auto":
         name = find_dataset(root, is_given=bool(folder))
     try:
         return read_dataset(name, root)
     except DownloadError as error:
         # nothing takes the place of what the user has asked for
-        if is_chosen:
+        if must_be_found:
             raise
         warn(f"using synthetic Hiragana instead: {error}")
         return read_dataset("synthetic", root)

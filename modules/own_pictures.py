@@ -4,6 +4,7 @@ from modules import cards, windows
 from modules.datasets import to_input
 from modules.messages import UserError
 from modules.pictures import find_pictures, read_picture
+from modules.predictions import predict as predict_images
 from modules.preprocess import find_character
 
 import sys
@@ -11,7 +12,6 @@ import sys
 import cv2
 import imutils
 import numpy as np
-import torch
 from PIL import ImageOps
 
 # the color of the box around a character, in OpenCV's order: blue, green, red
@@ -71,11 +71,9 @@ def predict_picture(picture, model, checkpoint):
     # it is inverted if its ink is dark
     own_classes = checkpoint["dataset"] == "pictures"
     image, box = find_character(picture, keep_28x28=own_classes)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        # a batch of one image
-        log_probs = model(to_input(image).unsqueeze(0).to(device))
-    return image, log_probs[0].exp().cpu(), box
+    # a batch of one image
+    (probabilities,) = predict_images(model, to_input(image[None]))
+    return image, probabilities, box
 
 
 def annotate(image, probabilities, classes, picture=None, box=None):

@@ -9,7 +9,7 @@ from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # pixels: a larger picture is reduced, but not below this: a JPEG while it is decoded, which is
 # fast; another after that
@@ -85,7 +85,9 @@ def read_picture(path):
         if getattr(error, "errno", None):
             error.filename = error.filename or str(path)
             raise
-        reason = str(error).partition(" '")[0] or type(error).__name__
+        # of other kinds of files, Pillow says the path, too
+        is_other = isinstance(error, UnidentifiedImageError)
+        reason = "cannot identify image file" if is_other else str(error) or type(error).__name__
         raise UserError(f"{reason}: choose a JPEG or PNG file") from error
 
 

@@ -15,8 +15,6 @@ MOST = 30
 # a shape of less than this fraction of the main shape's strength is a speck, unless it is a blob at
 # least as wide as this fraction of a stroke: a dot. Larger: more is taken for dirt
 SPECK, DOT = 0.04, 0.45
-# so many dots are dirt, too: larger, more of it is taken for dots
-CROWD = 7
 # ink of less than this fraction of the main shape's depth shows through from the other side of the
 # paper, or is badly wiped: larger, more parts in pale ink are lost
 PALE = 0.55
@@ -92,9 +90,8 @@ def choose_parts(shapes, size):
     size: (height, width) of the picture.
     """
     main = max(shapes, key=likely)
-    others = [k for k in shapes if k is not main and k.strength > SPECK * main.strength]
-    dots = [k for k in shapes if k not in others and is_dot(k, main)]
-    others += dots if len(dots) < CROWD else []
+    others = [k for k in shapes if k.strength > SPECK * main.strength or is_dot(k, main)]
+    others.remove(main)
     dark = [k for k in others if k.ink > PALE * main.ink]
     is_crop = fills(main, dark, size)
     if not is_crop:
@@ -127,7 +124,7 @@ def fills(main, others, size):
 
 def is_dot(shape, main):
     is_as_wide = shape.width > DOT * main.width
-    return shape is not main and is_as_wide and shape.slenderness < BLOB
+    return is_as_wide and shape.slenderness < BLOB
 
 
 def belongs(shape, main, box):
@@ -189,11 +186,15 @@ def aspect_ratio(box):
 
 
 def gap(box, other):
-    """Return how far apart two boxes are, on the axis on which they are farther apart."""
+    """Return how far apart two boxes are, on the axis on which they are farther apart.
+
+    It is negative where they overlap on both.
+    """
     return np.max([box[:2] - other[2:], other[:2] - box[2:]])
 
 
 def encloses(box, other):
+    """Return whether a box is larger than another, on all four sides."""
     return (np.sign(box - other) == [-1, -1, 1, 1]).all()
 
 

@@ -17,17 +17,17 @@ NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLAT
 
 
 def can_open(picture=None):
-    """Return whether a window can be opened; if not, name the picture to open instead."""
+    """Return whether a window can be opened; print its keys, or which picture to open instead."""
     # tried in a child process: without a screen, OpenCV aborts instead of raising an error
     command = [sys.executable, "-c", "import cv2; cv2.namedWindow('screen')"]
-    can_open = False
+    is_possible = False
     with suppress(subprocess.TimeoutExpired):
-        can_open = subprocess.run(command, capture_output=True, timeout=20).returncode == 0
-    if not can_open and picture:
+        is_possible = subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+    if not is_possible and picture:
         print(f"[INFO] {NO_WINDOW}: open {picture} instead")
     elif picture:
         print("[INFO] press any key in the window for the next prediction, q or Esc to quit...")
-    return can_open
+    return is_possible
 
 
 @contextmanager

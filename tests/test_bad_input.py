@@ -133,6 +133,7 @@ def test_ending_in_capitals(paths, call_main):
 OUT_OF_MEMORY = [
     MemoryError("Unable to allocate 9 GiB, as NumPy says"),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
 ]
 
 

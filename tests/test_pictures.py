@@ -497,17 +497,14 @@ def test_dot_inside_a_letter_is_kept(pen, dot):
 
 
 def test_specks_and_holes_are_no_parts():
-    """Dust is finer than the pen, and comes in crowds; a hole is beside the character."""
+    """Dust is finer than the pen; a hole is beside the character."""
     _, expected = find_character(Image.fromarray(written()))
     rng = np.random.default_rng(0)
-    dusty, worn, holed = written(), written(), written()
+    dusty, holed = written(), written()
     for x, y in rng.integers(30, 270, (20, 2)).tolist():
         cv2.circle(dusty, (x, y), 1, (60, 60, 60), -1, cv2.LINE_AA)
-    for x, y in rng.integers(20, 280, (40, 2)).tolist():
-        if not (70 < x < 230 and 70 < y < 230):
-            cv2.circle(worn, (x, y), 3, (0, 0, 0), -1, cv2.LINE_AA)
     cv2.circle(holed, (60, 150), 7, (0, 0, 0), -1, cv2.LINE_AA)
-    for picture in (dusty, worn, holed):
+    for picture in (dusty, holed):
         _, box = find_character(Image.fromarray(picture))
         assert np.abs(np.subtract(box, expected)).max() <= 4
 
@@ -580,6 +577,7 @@ def test_box_is_around_the_character_in_the_users_own_picture():
 
 BAD_PICTURES = {
     "text.png": b"hello\n",
+    "it's 'text'.png": b"hello\n",
     "empty.png": b"",
     "14000x14000.png": png(np.zeros((14_000, 14_000), np.uint8)),
     "IMG_0001.HEIC": b"\0\0\0\x18ftypheic",
@@ -623,6 +621,7 @@ def test_bad_pictures_are_named_and_the_others_shown(trained, tmp_path):
         assert any(line.startswith(f"[ERROR] {path}: ") for line in lines), path
     for name, reason in {
         "text.png": "cannot identify image file",
+        "it's 'text'.png": "cannot identify image file",
         "IMG_0001.HEIC": "cannot identify image file",
     }.items():
         assert f"{name}: {reason}: choose a JPEG or PNG file" in run.stderr, name

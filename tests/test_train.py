@@ -351,6 +351,11 @@ def test_report_has_a_row_for_a_class_that_is_predicted_only(data, paths, monkey
     ]  # fmt: skip
 
 
+def test_augment_learns_in_a_single_step(watched):
+    (rate,) = watched("--augment", "-e", 1, "-b", 10_000)["lr"]
+    assert rate > 0
+
+
 def test_augment_trains_on_warped_images_by_a_recipe_of_its_own(watched, data, paths):
     seen = watched("--augment", "--lr", 2e-3)
     # none of the images is as it was

@@ -13,8 +13,8 @@ from modules import own_pictures, windows
 from modules.augment import warp
 from modules.checkpoint import load_network
 from modules.datasets import load_dataset, load_test_images
-from modules.mistakes import predict
 from modules.plots import draw_plot
+from modules.predictions import predict
 from modules.strokes import STROKES, draw_character
 
 import cv2

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules import preprocess, shapes
 from modules.checkpoint import load_network
 from modules.datasets import load_dataset, to_input
-from modules.mistakes import predict
+from modules.predictions import predict
 from modules.preprocess import find_character
 
 import cv2

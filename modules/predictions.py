@@ -1,4 +1,4 @@
-"""The test images that a network misclassifies."""
+"""What a network predicts for many images at once, and which test images it misclassifies."""
 
 from modules.datasets import load_test_images
 
@@ -6,10 +6,10 @@ import torch
 
 
 def find_mistakes(model, checkpoint, args):
-    """Return the misclassified test images, the most confident first, and their true labels.
+    """Return the misclassified test images, the most confident first; print the accuracy.
 
-    Returns at most args.num images, (N, 1, 28, 28) float32, and labels, (N,) int64. Raises
-    UserError, OSError.
+    Returns at most args.num images, (N, 1, 28, 28) float32, and their true labels, (N,) int64.
+    Raises UserError, OSError.
     """
     images, labels = load_test_images(checkpoint, args.data)
     confidences, predicted = predict(model, images).max(dim=1)
