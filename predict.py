@@ -33,7 +33,7 @@ def main():
 
     # save all of them in one picture, and show them one by one where a window can be opened
     cards.save_montage(args.output, annotated, checkpoint["classes"])
-    if annotated and not args.no_display and windows.can_open(args.output):
+    if annotated and not args.no_display and windows.can_open(instead=args.output):
         with windows.window("Prediction"):
             for card in annotated:
                 cv2.imshow("Prediction", card)

@@ -16,16 +16,16 @@ CANVAS_SIDE, MARGIN, LINE_WIDTH = 506, 14, 30
 NO_WINDOW = "no window can be opened (no screen, headless OpenCV, or QT_QPA_PLATFORM=wayland)"
 
 
-def can_open(picture=None):
-    """Return whether a window can be opened; print its keys, or which picture to open instead."""
+def can_open(instead=None):
+    """Return whether a window can be opened; print its keys, or the picture to open instead."""
     # tried in a child process: without a screen, OpenCV aborts instead of raising an error
     command = [sys.executable, "-c", "import cv2; cv2.namedWindow('screen')"]
     is_possible = False
     with suppress(subprocess.TimeoutExpired):
         is_possible = subprocess.run(command, capture_output=True, timeout=20).returncode == 0
-    if not is_possible and picture:
-        print(f"[INFO] {NO_WINDOW}: open {picture} instead")
-    elif picture:
+    if not is_possible and instead:
+        print(f"[INFO] {NO_WINDOW}: open {instead} instead")
+    elif instead:
         print("[INFO] press any key in the window for the next prediction, q or Esc to quit...")
     return is_possible
 
