@@ -16,22 +16,22 @@ import torch
 
 def main():
     args = parse_arguments()
-    # the random seed that chooses the test images
-    torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed)  # which test images are chosen
 
-    # load the trained network, and set it to evaluation mode
+    # load the trained network; evaluation mode is for layers such as dropout
     model, checkpoint = load_network(args.model)
     model.to(args.device).eval()
 
     if args.draw:
-        return own_pictures.draw(model, checkpoint, args)
+        own_pictures.draw(model, checkpoint, args)
+        return
     num_failed = 0
     if args.image:
         annotated, num_failed = own_pictures.predict(model, checkpoint, args)
     else:
         annotated = predict_test_images(model, checkpoint, args)
 
-    # save all of them in one picture, and show them one by one where a window can be opened
+    # save all annotated images in one picture, and show them one by one, in a window
     cards.save_montage(args.output, annotated, checkpoint["classes"])
     if annotated and not args.no_display and windows.can_open(instead=args.output):
         with windows.window("Prediction"):
@@ -40,12 +40,13 @@ def main():
                 if windows.wait_for_key("Prediction") == "q":
                     break
     if num_failed:
-        raise SystemExit(1)
+        raise SystemExit(1)  # pictures of --image without a prediction are an error
 
 
 def predict_test_images(model, checkpoint, args):
-    """Predict test images; return their cards: enlarged, with the prediction written below."""
+    """Predict test images, chosen at random; return them with their predictions below."""
     classes = checkpoint["classes"]
+    names = cards.ascii_names(classes)
     if args.mistakes:
         images, labels = find_mistakes(model, checkpoint, args)
     else:
@@ -59,23 +60,25 @@ def predict_test_images(model, checkpoint, args):
         probabilities = log_probs[0].exp().cpu()
         predicted = probabilities.argmax()
 
-        # make pixels from 0 to 255 again, as three equal channels (blue, green and red), enlarged
-        pixels = (255 * image[0]).round().byte().numpy()
-        pixels = imutils.resize(np.dstack(3 * [pixels]), width=392, inter=cv2.INTER_NEAREST)
-        # add space below, and write the prediction there: in green if it is correct, else in red
+        # pixels from 0 to 255, in three equal channels (blue, green, red), 14 times as large
+        pixels = np.dstack(3 * [(255 * image[0]).round().byte().numpy()])
+        pixels = imutils.resize(pixels, width=14 * 28, inter=cv2.INTER_NEAREST)
+
+        # add space, and write the prediction there: in green if it is correct, else in red
         card = cards.make_card(pixels)
         color = cards.GREEN if predicted == label else cards.RED
-        text, scale = cards.text_that_fits(probabilities, classes)
+        text = f"{names[predicted]} {probabilities[predicted]:.1%}"
+        scale = cards.fit(text)
         cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, color, 2, cv2.LINE_AA)
-        # then the true class or the second most probable one, and the modern characters
+        # if it is wrong, add the true class, else what is nearly as probable, if anything is
         cards.add_details(card, probabilities, classes, color, label)
         if len(annotated) < cards.MAX_CARDS:
             annotated.append(card)
 
         num_wrong += int(predicted != label)
-        text = cards.describe(probabilities, classes)
-        print(f"[INFO] ground truth label: {classes[label]}, predicted label: {text}")
-    if not args.mistakes:  # those are counted already
+        described = cards.describe(probabilities, classes)
+        print(f"[INFO] ground truth label: {classes[label]}, predicted label: {described}")
+    if not args.mistakes:  # find_mistakes() has printed it
         print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
     return annotated
 
@@ -88,9 +91,7 @@ def parse_arguments():
     parser.add_argument("-d", "--data", type=cli.path, help="dataset folder (default: the model's)")
     parser.add_argument("-n", "--num", type=cli.positive_int, default=10, help="number of images")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "-i", "--image", type=cli.path, nargs="+", help="your pictures: files, folders, patterns"
-    )
+    group.add_argument("-i", "--image", type=cli.path, nargs="+", help="your pictures or folders")
     group.add_argument("--mistakes", action="store_true", help="show misclassified test images")
     group.add_argument("--draw", action="store_true", help="draw characters with the mouse")
     parser.add_argument(
@@ -106,5 +107,4 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
-    # call main(), and show errors in one line
-    cli.run(main)
+    cli.run(main)  # and show errors in one line

@@ -1,6 +1,6 @@
 """Train LeNet on images of characters, in the steps of README.md; save it, and plot how it went."""
 
-# keep this import first: modules/__init__.py sets what PyTorch reads when it is imported
+# keep this import first: it runs modules/__init__.py, which sets environment variables for PyTorch
 from modules import cli, devices
 from modules.augment import get_recipe, warp
 from modules.checkpoint import resume, save_checkpoint
@@ -37,18 +37,18 @@ def main():
 
     # 2: the network, the loss function for its log-probabilities, and the optimizer (fused: faster)
     model = LeNet(numChannels=1, classes=len(sets.classes))
-    # to(device), in the memory format that is fastest there
+    # move the network to the device, in the memory format that is fastest there
     model = devices.move(model, args.device)
     loss_fn = NLLLoss()
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = None
     if args.augment:
         # another loss function and optimizer, and a scheduler, which changes the learning rate
-        loss_fn, optimizer, scheduler = get_recipe(model, args, len(train_loader))
+        loss_fn, optimizer, scheduler = get_recipe(model, args, steps_per_epoch=len(train_loader))
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
-        # load what an earlier run has saved into the network, the optimizer and the scheduler
+        # load the state that an earlier run has saved into all three, and its history
         history = resume(args, sets, model, optimizer, scheduler)
     epochs_done = len(history["train_loss"])
 
@@ -81,7 +81,7 @@ def main():
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     """Train for one epoch; return the mean loss per image and the accuracy in [0, 1].
 
-    Both are means over an epoch in which the parameters change; with --augment, of deformed images.
+    The network improves meanwhile: both are means over the epoch (--augment: of deformed images).
     """
     # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
@@ -93,7 +93,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
             images = warp(images)  # deform each image a little
 
         # 3: make predictions and compute the loss
-        with devices.mixed_precision(args):  # for --amp
+        with devices.mixed_precision(args):  # with --amp, faster; without it, no change
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
 
@@ -106,12 +106,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # a sum of the losses, of which each is the mean of a batch; detach(): without gradients
+        # a batch's mean loss times its images is a sum; detach() forgets how it was computed
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
     num_images = len(loader.dataset)
-    # item(): as Python numbers, once per epoch, because a GPU has to finish its work for it
+    # item() makes a Python number, for which a GPU has to finish its work: once per epoch
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
@@ -133,7 +133,7 @@ def evaluate(model, loader, device):
             predictions.append(predicted)
 
     num_images = len(loader.dataset)
-    predictions = torch.cat(predictions).cpu()  # of all batches
+    predictions = torch.cat(predictions).cpu()  # join the batches, for scikit-learn
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
@@ -142,6 +142,7 @@ def report(model, loader, sets, device):
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
     _, labels = sets.test[:]  # all images, all labels
+    # the report does not take names of classes that do not occur
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")
@@ -170,16 +171,14 @@ def parse_arguments():
     parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64, help="batch size")
     parser.add_argument("-l", "--lr", type=cli.fraction, default=1e-3, help="learning rate")
     parser.add_argument("--val-split", type=cli.fraction, default=0.25, help="validation fraction")
-    parser.add_argument(
-        "--augment", action="store_true", help="random warps, and a recipe for them"
-    )
+    parser.add_argument("--augment", action="store_true", help="random warps, and their recipe")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     parser.add_argument("--resume", action="store_true", help="resume training from MODEL")
+    # choose() makes a torch.device of the text, also of "auto"
     parser.add_argument("--device", type=devices.choose, default="auto", help=devices.HELP)
     parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
-    return cli.parse_training(parser)
+    return cli.with_saved_options(parser.parse_args(), parser)
 
 
 if __name__ == "__main__":
-    # call main(), and show errors in one line
-    cli.run(main)
+    cli.run(main)  # and show errors in one line

@@ -41,13 +41,12 @@ def make_card(image):
     return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=BACKGROUND)
 
 
-def text_that_fits(probabilities, classes):
-    """Return the predicted class with its probability, and the scale with which this text fits."""
-    text, *_ = best_classes(probabilities, drawn_names(classes, str.isascii))
-    return text, fit(text, 1.5)
+def ascii_names(classes):
+    """Return the names as cv2.putText() can write them, which is in ASCII."""
+    return drawn_names(classes, str.isascii)
 
 
-def fit(text, scale):
+def fit(text, scale=1.5):
     """Return `scale`, or a smaller one with which cv2.putText() writes a text that fits."""
     (width, _), _ = cv2.getTextSize(text, FONT, scale, 2)
     return scale * min(1, (IMAGE_SIDE - 80) / max(1, width))
@@ -59,7 +58,7 @@ def add_details(card, probabilities, classes, color, label=None):
     The line is the true class, if that is known (its label) and another than the predicted one;
     otherwise the second most probable class, if its probability is at least 10%.
     """
-    predicted, names = int(probabilities.argmax()), drawn_names(classes, str.isascii)
+    predicted, names = int(probabilities.argmax()), ascii_names(classes)
     _, *second = best_classes(probabilities, names)
     is_wrong = label is not None and label != predicted
     text = f"true: {names[label]}" if is_wrong else " ".join(["or", *second] if second else [])
@@ -90,5 +89,4 @@ def save_montage(path, cards, classes):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(montage[..., ::-1]).save(path)
     print(f"[INFO] saved {path}")
-    # cv2.putText() draws ASCII, and in some releases a little more
-    explain_names(classes, drawn_names(classes, str.isascii))
+    explain_names(classes, ascii_names(classes))

@@ -76,9 +76,8 @@ def png_path(text):
     return file_path(text)
 
 
-def parse_training(parser):
+def with_saved_options(args, parser):
     """Return the arguments of train.py: with --resume, the checkpoint's, unless they are given."""
-    args = parser.parse_args()
     if args.resume:
         args = keep_settings(parser, args)
     elif args.dataset == "synthetic" and args.data:
