@@ -83,27 +83,16 @@ def unpack_or_download(KMNIST, raw):
         new.mkdir(parents=True)
         for name in official:
             shutil.copy(raw / name, new)
-        errors, timeout = [], socket.getdefaulttimeout()
+        errors = []
         # with all four files, torchvision asks no server
         for mirror in MIRRORS if len(official) < 4 else [""]:
             if mirror:
                 slow = f"if it takes too long, Ctrl-C, and put its four .gz files into {raw}"
                 print(f"[INFO] downloading KMNIST (21 MB) from {mirror} ({slow})...")
-            KMNIST.mirrors = [mirror]
-            # torchvision sets no time-out, and shows progress bars also where there is no terminal
-            socket.setdefaulttimeout(TIMEOUT)
-            try:
-                with nullcontext() if in_terminal() else redirect_stderr(StringIO()):
-                    KMNIST(folder, download=True)
+            error = load_from(mirror, KMNIST, folder)
+            if not error:
                 break
-            # a server can fail in many ways, and may have sent anything: hence repr()
-            except Exception as error:
-                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                cause = str(error).rpartition("got:")[2] or type(error).__name__
-                errors.append(f"{mirror}: {' '.join(cause.split())!r}")
-            finally:
-                socket.setdefaulttimeout(timeout)
+            errors.append(error)
         else:
             raise DownloadError(
                 f"KMNIST is not in {raw} and could not be downloaded ({'; '.join(errors)}): put "
@@ -113,3 +102,26 @@ def unpack_or_download(KMNIST, raw):
         for path in new.iterdir():
             if path.name not in official:
                 path.replace(raw / path.name)
+
+
+def load_from(mirror, KMNIST, folder):
+    """Let torchvision load KMNIST into a folder; return why it failed, or an empty text.
+
+    Raises OSError if the disk is full.
+    """
+    KMNIST.mirrors = [mirror]
+    # torchvision sets no time-out, and shows progress bars also where there is no terminal
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        with nullcontext() if in_terminal() else redirect_stderr(StringIO()):
+            KMNIST(folder, download=True)
+    # a server can fail in many ways, and may have sent anything: hence repr()
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        cause = str(error).rpartition("got:")[2] or type(error).__name__
+        return f"{mirror}: {' '.join(cause.split())!r}"
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return ""

@@ -7,7 +7,8 @@
     parts       the shapes that are one character
     image       the mask of the parts, thickened if it is thin, at 28×28 pixels
 
-Light ink is found in the same way, with the brightness inverted.
+Light ink is found in the same way, with the brightness inverted. Training and the network can be
+understood without this file.
 """
 
 from modules.messages import UserError
