@@ -1,6 +1,6 @@
 """Show what a trained LeNet predicts for test images, for your own pictures or for a drawing."""
 
-# keep this import first: modules/__init__.py sets what PyTorch and OpenCV read when imported
+# keep this import first: it sets environment variables for PyTorch and OpenCV
 from modules import cards, cli, devices, own_pictures, windows
 from modules.checkpoint import load_network
 from modules.datasets import load_test_images
@@ -25,13 +25,13 @@ def main():
     if args.draw:
         own_pictures.draw(model, checkpoint, args)
         return
-    num_failed = 0
+    num_failed = 0  # pictures of --image without a prediction
     if args.image:
         annotated, num_failed = own_pictures.predict(model, checkpoint, args)
     else:
         annotated = predict_test_images(model, checkpoint, args)
 
-    # save all annotated images in one picture, and show them one by one, in a window
+    # save all images in one picture; show them in a window, or say which picture to open instead
     cards.save_montage(args.output, annotated, checkpoint["classes"])
     if annotated and not args.no_display and windows.can_open(instead=args.output):
         with windows.window("Prediction"):
@@ -40,13 +40,13 @@ def main():
                 if windows.wait_for_key("Prediction") == "q":
                     break
     if num_failed:
-        raise SystemExit(1)  # pictures of --image without a prediction are an error
+        raise SystemExit(1)  # the exit status tells a shell that something failed
 
 
 def predict_test_images(model, checkpoint, args):
     """Predict test images, chosen at random; return them with their predictions below."""
     classes = checkpoint["classes"]
-    names = cards.ascii_names(classes)
+    names = cards.ascii_names(classes)  # as putText() can write them
     if args.mistakes:
         images, labels = find_mistakes(model, checkpoint, args)
     else:
@@ -70,15 +70,15 @@ def predict_test_images(model, checkpoint, args):
         text = f"{names[predicted]} {probabilities[predicted]:.1%}"
         scale = cards.fit(text)
         cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, color, 2, cv2.LINE_AA)
-        # if it is wrong, add the true class, else what is nearly as probable, if anything is
+        # below, the true class if it is another, or the second class from 10% on
         cards.add_details(card, probabilities, classes, color, label)
-        if len(annotated) < cards.MAX_CARDS:
+        if len(annotated) < cards.MAX_CARDS:  # more would fill the memory
             annotated.append(card)
 
         num_wrong += int(predicted != label)
         described = cards.describe(probabilities, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {described}")
-    if not args.mistakes:  # find_mistakes() has printed it
+    if not args.mistakes:  # with it, find_mistakes() has printed this
         print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
     return annotated
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, random_split
 
 def main():
     args = parse_arguments()
-    # the random seed of the split, the initial weights and the order of the images
+    # the random seed of the split, the initial weights, the order of the images and --augment
     torch.manual_seed(args.seed)
     # faster on a CPU: treat numbers that are almost 0 (denormals) as 0
     torch.set_flush_denormal(True)
@@ -48,9 +48,9 @@ def main():
 
     history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
     if args.resume:
-        # load the state that an earlier run has saved into all three, and its history
+        # load the state of an earlier run into network, optimizer and scheduler; get its history
         history = resume(args, sets, model, optimizer, scheduler)
-    epochs_done = len(history["train_loss"])
+    epochs_done = len(history["train_loss"])  # 0 in a new run
 
     print(f"[INFO] training LeNet on {args.device} (Ctrl-C stops)...")
     start_time = time.perf_counter()
@@ -81,11 +81,11 @@ def main():
 def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     """Train for one epoch; return the mean loss per image and the accuracy in [0, 1].
 
-    The network improves meanwhile: both are means over the epoch (--augment: of deformed images).
+    Both are means over an epoch in which the network improves (with --augment, of deformed images).
     """
     # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
-    total_loss, num_correct = 0, 0
+    total_loss, num_correct = 0, 0  # tensors, as soon as something is added
 
     for images, labels in progress_bar(loader, "training"):
         images, labels = images.to(args.device), labels.to(args.device)
@@ -106,12 +106,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # a batch's mean loss times its images is a sum; detach() forgets how it was computed
+        # the mean loss times the images is their sum; detach() drops the computation graph
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
     num_images = len(loader.dataset)
-    # item() makes a Python number, for which a GPU has to finish its work: once per epoch
+    # a GPU computes while Python goes on; item() waits for it, so it is called once per epoch
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
@@ -133,7 +133,7 @@ def evaluate(model, loader, device):
             predictions.append(predicted)
 
     num_images = len(loader.dataset)
-    predictions = torch.cat(predictions).cpu()  # join the batches, for scikit-learn
+    predictions = torch.cat(predictions).cpu()  # join the batches, on the CPU
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
@@ -142,7 +142,7 @@ def report(model, loader, sets, device):
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
     _, labels = sets.test[:]  # all images, all labels
-    # the report does not take names of classes that do not occur
+    # your own test images may lack a class, and the report takes no name for it
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")
@@ -174,9 +174,10 @@ def parse_arguments():
     parser.add_argument("--augment", action="store_true", help="random warps, and their recipe")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     parser.add_argument("--resume", action="store_true", help="resume training from MODEL")
-    # choose() makes a torch.device of the text, also of "auto"
+    # choose() turns the text into a device: "auto" is the GPU if there is one, else the CPU
     parser.add_argument("--device", type=devices.choose, default="auto", help=devices.HELP)
     parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
+    # with --resume, the options that the checkpoint holds
     return cli.with_saved_options(parser.parse_args(), parser)
 
 

@@ -33,7 +33,7 @@ class LeNet(Module):
         self.logSoftmax = LogSoftmax(dim=1)
 
     def forward(self, x):
-        """Return log-probabilities, (N, classes), of a batch x, (N, numChannels, 28, 28)."""
+        """Return the log-probabilities, shape (N, classes); x: shape (N, numChannels, 28, 28)."""
         # first CONV => RELU => POOL: find simple strokes, keep the largest value of each 2×2 block
         x = self.conv1(x)
         x = self.relu1(x)
