@@ -23,8 +23,7 @@ def main():
     args = parse_arguments()
     # the random seed of the split, the initial weights, the order of the images and --augment
     torch.manual_seed(args.seed)
-    # faster on a CPU: treat numbers that are almost 0 (denormals) as 0
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # faster on a CPU: what is almost 0 is 0
 
     # 1: load the data, keep a fraction of the training images for validation, and make batches
     sets = load_dataset(args.dataset, args.data)
@@ -37,8 +36,7 @@ def main():
 
     # 2: the network, the loss function for its log-probabilities, and the optimizer (fused: faster)
     model = LeNet(numChannels=1, classes=len(sets.classes))
-    # move the network to the device, in the memory format that is fastest there
-    model = devices.move(model, args.device)
+    model = devices.move(model, args.device)  # in the memory format that is fastest there
     loss_fn = NLLLoss()
     optimizer = Adam(model.parameters(), lr=args.lr, fused=True)
     scheduler = None
