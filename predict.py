@@ -18,9 +18,9 @@ def main():
     args = parse_arguments()
     torch.manual_seed(args.seed)  # which test images are chosen
 
-    # load the trained network; evaluation mode is for layers such as dropout
-    model, checkpoint = load_network(args.model)
-    model.to(args.device).eval()
+    # load the trained network; set evaluation mode, for layers such as dropout
+    model, checkpoint = load_network(args.model, args.device)
+    model.eval()
 
     if args.draw:
         own_pictures.draw(model, checkpoint, args)
@@ -53,29 +53,29 @@ def predict_test_images(model, checkpoint, args):
         images, labels = load_test_images(checkpoint, args.data, args.num)
 
     annotated, num_wrong = [], 0
-    for image, label in zip(images, labels):
+    for image, label in zip(images, labels.tolist()):
         # compute the log-probabilities of a batch of one image; exp() makes them probabilities
         with torch.inference_mode():
             log_probs = model(image.unsqueeze(0).to(args.device))
         probabilities = log_probs[0].exp().cpu()
-        predicted = probabilities.argmax()
+        predicted = int(probabilities.argmax())
 
-        # pixels from 0 to 255, in three equal channels (blue, green, red), 14 times as large
-        pixels = np.dstack(3 * [(255 * image[0]).round().byte().numpy()])
+        # pixels from 0 to 255, as blue, green and red, each enlarged to a square of 14×14
+        gray = (255 * image[0]).round().byte().numpy()
+        pixels = np.dstack([gray, gray, gray])
         pixels = imutils.resize(pixels, width=14 * 28, inter=cv2.INTER_NEAREST)
-
         # add space, and write the prediction there: in green if it is correct, else in red
         card = cards.make_card(pixels)
         color = cards.GREEN if predicted == label else cards.RED
         text = f"{names[predicted]} {probabilities[predicted]:.1%}"
-        scale = cards.fit(text)
+        scale = cards.font_scale(text)
         cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, color, 2, cv2.LINE_AA)
         # below, the true class if it is another, or the second class from 10% on
         cards.add_details(card, probabilities, classes, color, label)
         if len(annotated) < cards.MAX_CARDS:  # more would fill the memory
             annotated.append(card)
 
-        num_wrong += int(predicted != label)
+        num_wrong += predicted != label
         described = cards.describe(probabilities, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {described}")
     if not args.mistakes:  # with it, find_mistakes() has printed this

@@ -83,7 +83,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     """
     # training mode: matters for layers such as dropout (LeNet has none)
     model.train()
-    total_loss, num_correct = 0, 0  # tensors, as soon as something is added
+    total_loss, num_correct = 0, 0
 
     for images, labels in progress_bar(loader, "training"):
         images, labels = images.to(args.device), labels.to(args.device)
@@ -91,7 +91,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
             images = warp(images)  # deform each image a little
 
         # 3: make predictions and compute the loss
-        with devices.mixed_precision(args):  # with --amp, faster; without it, no change
+        with devices.mixed_precision(args):  # with --amp, faster, backward() included
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
 
@@ -104,12 +104,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # the mean loss times the images is their sum; detach() drops the computation graph
+        # the loss is a mean: times the images, a sum (without detach(), all graphs stay in memory)
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
     num_images = len(loader.dataset)
-    # a GPU computes while Python goes on; item() waits for it, so it is called once per epoch
+    # both totals are tensors; item() waits for a GPU, so it is called only once per epoch
     return total_loss.item() / num_images, num_correct.item() / num_images
 
 
@@ -131,7 +131,7 @@ def evaluate(model, loader, device):
             predictions.append(predicted)
 
     num_images = len(loader.dataset)
-    predictions = torch.cat(predictions).cpu()  # join the batches, on the CPU
+    predictions = torch.cat(predictions).cpu()  # join the batches; scikit-learn needs the CPU
     return total_loss.item() / num_images, num_correct.item() / num_images, predictions
 
 
@@ -140,7 +140,7 @@ def report(model, loader, sets, device):
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
     _, labels = sets.test[:]  # all images, all labels
-    # your own test images may lack a class, and the report takes no name for it
+    # the report takes only names that occur; the precision of what is never predicted is 0
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")
@@ -167,15 +167,17 @@ def parse_arguments():
         "-e", "--epochs", type=cli.positive_int, default=10, help="number of epochs in all"
     )
     parser.add_argument("-b", "--batch-size", type=cli.positive_int, default=64, help="batch size")
-    parser.add_argument("-l", "--lr", type=cli.fraction, default=1e-3, help="learning rate")
-    parser.add_argument("--val-split", type=cli.fraction, default=0.25, help="validation fraction")
+    parser.add_argument("-l", "--lr", type=cli.between_0_and_1, default=1e-3, help="learning rate")
+    parser.add_argument(
+        "--val-split", type=cli.between_0_and_1, default=0.25, help="validation fraction"
+    )
     parser.add_argument("--augment", action="store_true", help="random warps, and their recipe")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision, in bfloat16")
     parser.add_argument("--resume", action="store_true", help="resume training from MODEL")
     # choose() turns the text into a device: "auto" is the GPU if there is one, else the CPU
     parser.add_argument("--device", type=devices.choose, default="auto", help=devices.HELP)
     parser.add_argument("--seed", type=cli.seed, default=42, help="random seed")
-    # with --resume, the options that the checkpoint holds
+    # with --resume, options that are not given now come from the checkpoint
     return cli.with_saved_options(parser.parse_args(), parser)
 
 

@@ -46,7 +46,7 @@ def ascii_names(classes):
     return drawn_names(classes, str.isascii)
 
 
-def fit(text, scale=1.5):
+def font_scale(text, scale=1.5):
     """Return `scale`, or a smaller one with which cv2.putText() writes a text that fits."""
     (width, _), _ = cv2.getTextSize(text, FONT, scale, 2)
     return scale * min(1, (IMAGE_SIDE - 80) / max(1, width))
@@ -62,7 +62,7 @@ def add_details(card, probabilities, classes, color, label=None):
     _, *second = best_classes(probabilities, names)
     is_wrong = label is not None and label != predicted
     text = f"true: {names[label]}" if is_wrong else " ".join(["or", *second] if second else [])
-    scale = fit(text, 1.2)
+    scale = font_scale(text, 1.2)
     cv2.putText(card, text, DETAILS_START, FONT, scale, color, 2, cv2.LINE_AA)
     # a class "o" of your own may be a Latin letter
     if classes == list(STROKES):

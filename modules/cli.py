@@ -34,7 +34,7 @@ def seed(text):
     return value
 
 
-def fraction(text):
+def between_0_and_1(text):
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be above 0 and below 1")

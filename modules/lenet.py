@@ -39,7 +39,7 @@ class LeNet(Module):
         x = self.relu1(x)
         x = self.maxpool1(x)
 
-        # second CONV => RELU => POOL: combine them into larger patterns
+        # second CONV => RELU => POOL: combine strokes into larger patterns
         x = self.conv2(x)
         x = self.relu2(x)
         x = self.maxpool2(x)

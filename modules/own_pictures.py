@@ -87,9 +87,10 @@ def annotate(image, probabilities, classes, picture=None, box=None):
         shown = np.hstack([fit_picture(picture, box), gap, shown])
     card = cards.make_card(shown)
     # white: the true class is not known
-    color, (text, *_) = cards.WHITE, cards.best_classes(probabilities, cards.ascii_names(classes))
-    cv2.putText(card, text, cards.TEXT_START, cards.FONT, cards.fit(text), color, 2, cv2.LINE_AA)
-    cards.add_details(card, probabilities, classes, color)
+    text, *_ = cards.best_classes(probabilities, cards.ascii_names(classes))
+    scale = cards.font_scale(text)
+    cv2.putText(card, text, cards.TEXT_START, cards.FONT, scale, cards.WHITE, 2, cv2.LINE_AA)
+    cards.add_details(card, probabilities, classes, cards.WHITE)
     return card
 
 
