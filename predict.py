@@ -22,6 +22,7 @@ def main():
     model, checkpoint = load_network(args.model, args.device)
     model.eval()
 
+    # what the tutorial does not have: a drawing, and pictures of your own
     if args.draw:
         own_pictures.draw(model, checkpoint, args)
         return
@@ -37,7 +38,7 @@ def main():
         with windows.window("Prediction"):
             for card in annotated:
                 cv2.imshow("Prediction", card)
-                if windows.wait_for_key("Prediction") == "q":
+                if windows.wait_for_key("Prediction") == "q":  # else, the next image
                     break
     if num_failed:
         raise SystemExit(1)  # the exit status tells a shell that something failed
@@ -50,7 +51,7 @@ def predict_test_images(model, checkpoint, args):
     if args.mistakes:
         images, labels = find_mistakes(model, checkpoint, args)
     else:
-        images, labels = load_test_images(checkpoint, args.data, args.num)
+        images, labels = load_test_images(checkpoint, args.data, args.num)  # at random
 
     annotated, num_wrong = [], 0
     for image, label in zip(images, labels.tolist()):
@@ -60,7 +61,7 @@ def predict_test_images(model, checkpoint, args):
         probabilities = log_probs[0].exp().cpu()
         predicted = int(probabilities.argmax())
 
-        # pixels from 0 to 255, as blue, green and red, each enlarged to a square of 14×14
+        # image[0] is the only channel: make bytes, three equal channels, larger (and sharp) pixels
         gray = (255 * image[0]).round().byte().numpy()
         pixels = np.dstack([gray, gray, gray])
         pixels = imutils.resize(pixels, width=14 * 28, inter=cv2.INTER_NEAREST)
@@ -74,11 +75,10 @@ def predict_test_images(model, checkpoint, args):
         cards.add_details(card, probabilities, classes, color, label)
         if len(annotated) < cards.MAX_CARDS:  # more would fill the memory
             annotated.append(card)
-
         num_wrong += predicted != label
         described = cards.describe(probabilities, classes)
         print(f"[INFO] ground truth label: {classes[label]}, predicted label: {described}")
-    if not args.mistakes:  # with it, find_mistakes() has printed this
+    if not args.mistakes:  # find_mistakes() prints it, too
         print(f"[INFO] {num_wrong} of {len(images)} test images misclassified")
     return annotated
 

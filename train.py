@@ -23,7 +23,7 @@ def main():
     args = parse_arguments()
     # the random seed of the split, the initial weights, the order of the images and --augment
     torch.manual_seed(args.seed)
-    torch.set_flush_denormal(True)  # faster on a CPU: what is almost 0 is 0
+    torch.set_flush_denormal(True)  # faster on a CPU: rounds what is almost 0 to 0
 
     # 1: load the data, keep a fraction of the training images for validation, and make batches
     sets = load_dataset(args.dataset, args.data)
@@ -86,12 +86,12 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
     total_loss, num_correct = 0, 0
 
     for images, labels in progress_bar(loader, "training"):
-        images, labels = images.to(args.device), labels.to(args.device)
+        images, labels = images.to(args.device), labels.to(args.device)  # where the network is
         if args.augment:
             images = warp(images)  # deform each image a little
 
         # 3: make predictions and compute the loss
-        with devices.mixed_precision(args):  # with --amp, faster, backward() included
+        with devices.mixed_precision(args):  # with --amp, faster, in bfloat16
             log_probs = model(images)
             loss = loss_fn(log_probs, labels)
 
@@ -104,7 +104,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # the loss is a mean: times the images, a sum (without detach(), all graphs stay in memory)
+        # the loss is a mean: times the images, a sum; detach(): without its computation graph
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 
@@ -140,7 +140,7 @@ def report(model, loader, sets, device):
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
     _, labels = sets.test[:]  # all images, all labels
-    # the report takes only names that occur; the precision of what is never predicted is 0
+    # the report takes only names that occur; zero_division: precision if nothing is predicted
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")

@@ -28,7 +28,7 @@ class LeNet(Module):
         self.fc1 = Linear(in_features=800, out_features=500)
         self.relu3 = ReLU()
 
-        # the softmax classifier: one log-probability per class
+        # the softmax classifier: a score for each class, then its log-probability
         self.fc2 = Linear(in_features=500, out_features=classes)
         self.logSoftmax = LogSoftmax(dim=1)
 
