@@ -107,4 +107,4 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
-    cli.run(main)  # and show errors in one line
+    cli.run(main)  # calls main(), and shows errors in one line

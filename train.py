@@ -140,7 +140,7 @@ def report(model, loader, sets, device):
     print(f"[INFO] evaluating on the test images, {sets.title}...")
     _, _, predictions = evaluate(model, loader, device)
     _, labels = sets.test[:]  # all images, all labels
-    # the report takes only names that occur; zero_division: precision if nothing is predicted
+    # only names that occur; zero_division: the precision of a class that is never predicted
     names = occurring_classes(labels, predictions, sets.classes)
     print(classification_report(labels, predictions, target_names=names, digits=4, zero_division=0))
     print(f"[INFO] {describe_confusions(labels, predictions, sets.classes)}")
@@ -182,4 +182,4 @@ def parse_arguments():
 
 
 if __name__ == "__main__":
-    cli.run(main)  # and show errors in one line
+    cli.run(main)  # calls main(), and shows errors in one line

@@ -77,7 +77,10 @@ def png_path(text):
 
 
 def with_saved_options(args, parser):
-    """Return the arguments of train.py: with --resume, the checkpoint's, unless they are given."""
+    """Return the arguments of train.py: with --resume, the checkpoint's, unless they are given.
+
+    use_bfloat16, which is added, says whether --amp has an effect on this device.
+    """
     if args.resume:
         args = keep_settings(parser, args)
     elif args.dataset == "synthetic" and args.data:

@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 # what can be changed, and what it is with --augment; without a number, 1 turns it on
 CHANGES = {
-    "warp": 1, "wd": 0.1, "ls": 0.05, "peak": 7, "batch": 64, "lr": 1e-3, "cos": 0, "ema": 0,
+    "warp": 1, "wd": 0.1, "ls": 0.05, "peak": 7, "batch": 64, "lr": 1e-3, "ema": 0,
     "cutout": 0, "thick": 0, "thin": 0, "sharpen": 0, "noise": 0, "bright": 0, "mixup": 0,
     "manifold": 0, "drop": 0,
 }  # fmt: skip
@@ -122,9 +122,8 @@ def train(images, labels, recipe, seed, epochs):
         loss_fn = CrossEntropyLoss(label_smoothing=numbers["ls"])
         optimizer = AdamW(model.parameters(), lr=lr, weight_decay=numbers["wd"], fused=True)
         num_steps = -(-len(images) // batch_size) * epochs
-        shape = "cos" if numbers["cos"] else "linear"
         scheduler = OneCycleLR(
-            optimizer, numbers["peak"] * lr, num_steps, pct_start=0.15, anneal_strategy=shape
+            optimizer, numbers["peak"] * lr, num_steps, pct_start=0.15, anneal_strategy="linear"
         )
     decay = numbers["ema"]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
