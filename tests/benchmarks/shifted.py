@@ -1,9 +1,13 @@
 """Compare recipes of `--augment` on validation images unlike those trained on.
 
 KMNIST's test images differ from its training images, so validation images of the same kind hardly
-reward what would help with them. Here, a third of the training images of each class validates: with
-`width` those with the thinnest strokes; with `mix` those with thin strokes, steep edges and ink far
-down, as the test images have them. The test images themselves are not looked at.
+reward what would help with them. Here, training images unlike the others validate, of each class:
+
+- width, steep: the third with the thinnest strokes, or with the steepest edges
+- cluster1, cluster2: the smallest, or the second smallest, of three groups of similar images (by
+  k-means), which often are other forms of the character
+
+The test images themselves are not looked at.
 
     python tests/benchmarks/shifted.py width plain augment mixup=0.2 cutout+wd=0.3
 
@@ -13,9 +17,12 @@ CHANGES.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from modules import augment
 from modules.augment import warp
 from modules.datasets import load_dataset
 from modules.lenet import LeNet
@@ -23,9 +30,10 @@ from modules.shapes import stroke_width
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from torch.nn import CrossEntropyLoss, NLLLoss
-from torch.nn.functional import dropout, max_pool2d
-from torch.optim import Adam, AdamW
+from torch.nn.functional import avg_pool2d, dropout, grid_sample, max_pool2d
+from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -33,7 +41,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 CHANGES = {
     "warp": 1, "wd": 0.1, "ls": 0.05, "peak": 7, "batch": 64, "lr": 1e-3, "ema": 0,
     "cutout": 0, "thick": 0, "thin": 0, "sharpen": 0, "noise": 0, "bright": 0, "mixup": 0,
-    "manifold": 0, "drop": 0,
+    "manifold": 0, "cutmix": 0, "drop": 0, "bicubic": 0, "keep": 0, "sgd": 0, "blur": 0,
+    "scale": augment.SCALE, "elastic": augment.ELASTIC,
 }  # fmt: skip
 
 
@@ -49,25 +58,37 @@ def parse(recipe):
 
 
 def split(name, images, labels):
-    """Return the indices of the images to train on, and of the third that validates."""
-    features = np.array([look_at(image) for image in images])
-    width, steepness, height = ((features - features.mean(axis=0)) / features.std(axis=0)).T
-    scores = {"width": -width, "mix": -width + steepness + 0.7 * height}[name]
+    """Return the indices of the images to train on, and of those that validate."""
     is_train = np.ones(len(labels), bool)
     for label in np.unique(labels):
         (own,) = np.nonzero(labels == label)
-        is_train[own[np.argsort(-scores[own])[: len(own) // 3]]] = False
+        is_train[own[choose(name, images[own])]] = False
     return np.flatnonzero(is_train), np.flatnonzero(~is_train)
 
 
-def look_at(image):
-    """Return the strokes' width, the steepness of their edges, and how far down the ink is."""
+def choose(name, images):
+    """Return the indices of those images, of one class, that validate."""
+    if name in STYLES:
+        scores = np.array([STYLES[name](image) for image in images])
+        return np.argsort(-scores)[: len(images) // 3]
+    groups = KMeans(3, n_init=3, random_state=0).fit_predict(images.reshape(-1, 784))
+    smallest_first = np.bincount(groups).argsort()
+    return np.flatnonzero(groups == smallest_first[int(name[-1]) - 1])
+
+
+def thinness(image):
+    return -stroke_width(np.uint8(image > 100))
+
+
+def steepness(image):
+    """Return how steep the edges are: the root of the slopes' squares, divided by their sum."""
     ink = image / np.float32(255)
     slopes = np.diff(ink, axis=1), np.diff(ink, axis=0)
     length = np.sqrt(sum((slope**2).sum() for slope in slopes))
-    steepness = length / max(1, sum(np.abs(slope).sum() for slope in slopes))
-    height = (np.arange(28)[:, None] * ink).sum() / ink.sum()
-    return stroke_width(np.uint8(image > 100)), steepness, height
+    return length / max(1, sum(np.abs(slope).sum() for slope in slopes))
+
+
+STYLES = {"width": thinness, "steep": steepness}
 
 
 def change(images, numbers):
@@ -76,7 +97,12 @@ def change(images, numbers):
     def one_each(low, high):
         return torch.empty(len(images), 1, 1, 1).uniform_(low, high)
 
-    images = warp(images, numbers["warp"])
+    originals, mode = images, "bicubic" if numbers["bicubic"] else "bilinear"
+    changed = {"SCALE": numbers["scale"], "ELASTIC": numbers["elastic"]}
+    with patch.multiple(augment, grid_sample=partial(grid_sample, mode=mode), **changed):
+        images = warp(images, numbers["warp"]).clamp(0, 1)
+    if numbers["keep"]:
+        images = torch.where(one_each(0, 1) < numbers["keep"], originals, images)
     if numbers["cutout"]:
         top, left = torch.randint(0, 22, (2, len(images), 1, 1))
         rows, columns = torch.arange(28).view(1, 28, 1), torch.arange(28).view(1, 1, 28)
@@ -90,6 +116,9 @@ def change(images, numbers):
         images = torch.where(amount > 0, thicker, thinner)
     if numbers["thin"]:
         images = images + one_each(-0.3, 0.7).clamp(min=0) * (thinnest - images)
+    if numbers["blur"]:
+        blurred = avg_pool2d(images, 3, 1, 1)
+        images = images + one_each(0, 1) * (blurred - images)
     if numbers["sharpen"]:
         images = ((images - 0.5) * (1 + one_each(0, 2)) + 0.5).clamp(0, 1)
     if numbers["noise"]:
@@ -120,7 +149,10 @@ def train(images, labels, recipe, seed, epochs):
     optimizer, loss_fn, scheduler = Adam(model.parameters(), lr=lr, fused=True), NLLLoss(), None
     if not is_plain:
         loss_fn = CrossEntropyLoss(label_smoothing=numbers["ls"])
-        optimizer = AdamW(model.parameters(), lr=lr, weight_decay=numbers["wd"], fused=True)
+        options = {"lr": lr, "weight_decay": numbers["wd"], "fused": True}
+        optimizer = AdamW(model.parameters(), **options)
+        if numbers["sgd"]:
+            optimizer = SGD(model.parameters(), momentum=0.9, nesterov=True, **options)
         num_steps = -(-len(images) // batch_size) * epochs
         scheduler = OneCycleLR(
             optimizer, numbers["peak"] * lr, num_steps, pct_start=0.15, anneal_strategy="linear"
@@ -136,6 +168,14 @@ def train(images, labels, recipe, seed, epochs):
             if alpha:
                 share, partner = rng.beta(alpha, alpha), torch.randperm(len(x))
                 depth = int(torch.randint(0, 3, (1,))) if numbers["manifold"] else 0
+
+            if numbers["cutmix"]:
+                partner, side = torch.randperm(len(x)), int(28 * (1 - rng.random()) ** 0.5)
+                top, left = rng.integers(0, 29 - side, 2)
+                box = (..., slice(top, top + side), slice(left, left + side))
+                x = x.clone()
+                x[box] = x[partner][box]
+                share = 1 - side * side / 784
 
             def mix(h, share=share, partner=partner):
                 return share * h + (1 - share) * h[partner]
@@ -154,7 +194,7 @@ def train(images, labels, recipe, seed, epochs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("split", choices=["width", "mix"])
+    parser.add_argument("split", choices=[*STYLES, "cluster1", "cluster2"])
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
