@@ -111,10 +111,9 @@ def keep_settings(parser, args):
     for option, value in kept.items():
         # more epochs are possible, unless the learning rates were chosen for their number
         if getattr(args, option) != value and (option != "epochs" or kept["augment"]):
+            reason = ", on which the learning rates depend" if option == "epochs" else ""
             advice = f"leave --{option.replace('_', '-')} or --resume out"
-            if option == "epochs":
-                advice = f"the learning rates depend on it: {advice}"
-            parser.error(f"--resume keeps {option} at {value}: {advice}")
+            parser.error(f"--resume keeps {option} at {value}{reason}: {advice}")
     if name != "synthetic" and not args.data.is_dir():
         raise UserError(f"there is no dataset folder {args.data}: choose another --data")
     # KMNIST would be downloaded to a folder of pictures, and trained on

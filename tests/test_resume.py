@@ -62,7 +62,7 @@ def test_stopped_and_resumed_equals_one_go_bit_for_bit(paths, monkeypatch, call_
     assert contents(out)["p.png"] == in_one_go["p.png"]
     assert run.stdout.partition("precision")[2] == text.partition("precision")[2]
     run = call_main("train.py", *paths, "-e", 3, "--resume")
-    assert_one_line(run, 2, "epochs at 2: the learning rates depend on it: leave --epochs or")
+    assert_one_line(run, 2, "epochs at 2, on which the learning rates depend: leave --epochs or")
 
 
 def test_more_epochs_are_more_of_the_same(paths, call_main):
