@@ -20,22 +20,30 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if has_default else action.help
 
 
+def number(text, kind):
+    try:
+        return kind(text)
+    except ValueError:
+        name = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text} is not a {name}") from None
+
+
 def positive_int(text):
-    value = int(text)
+    value = number(text, int)
     if not 0 < value < 2**31:
         raise argparse.ArgumentTypeError(f"{text} must be from 1 to {2**31 - 1}")
     return value
 
 
 def seed(text):
-    value = int(text)
+    value = number(text, int)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text} must be from 0 to {2**32 - 1}")
     return value
 
 
 def between_0_and_1(text):
-    value = float(text)
+    value = number(text, float)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be above 0 and below 1")
     return value

@@ -30,6 +30,12 @@ def test_wrong_flag(command, call_main):
     assert_one_line(call_main(script, flag, value), 2, flag, value)
 
 
+@pytest.mark.parametrize("flag", ["--epochs", "--batch-size", "--seed", "--lr", "--val-split"])
+def test_no_number(flag, call_main):
+    kind = "a number" if flag in ("--lr", "--val-split") else "a whole number"
+    assert_one_line(call_main("train.py", flag, "ten"), 2, flag, f"ten is not {kind}")
+
+
 def test_flags_that_contradict_each_other(trained, call_main):
     torch.save(torch.load(trained.model) | {"dataset": "synthetic"}, "m.pth")
     run = call_main("train.py", "--dataset", "synthetic", "--data", "mine")
