@@ -61,7 +61,7 @@ def predict_test_images(model, checkpoint, args):
         probabilities = log_probs[0].exp().cpu()
         predicted = int(probabilities.argmax())
 
-        # image[0] is the only channel: make bytes, three equal channels, larger (and sharp) pixels
+        # image[0] is the only channel: make bytes, three channels for colors, larger (sharp) pixels
         gray = (255 * image[0]).round().byte().numpy()
         pixels = np.dstack([gray, gray, gray])
         pixels = imutils.resize(pixels, width=14 * 28, inter=cv2.INTER_NEAREST)

@@ -104,7 +104,7 @@ def train_epoch(model, loader, loss_fn, optimizer, scheduler, args):
         if scheduler:
             scheduler.step()
 
-        # the loss is a mean: times the images, a sum; detach(): without its computation graph
+        # loss is the mean over this batch: make it a sum; detach() drops its computation graph
         total_loss += loss.detach() * len(images)
         num_correct += (log_probs.argmax(dim=1) == labels).sum()
 

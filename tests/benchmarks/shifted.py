@@ -23,7 +23,6 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modules import augment
-from modules.augment import warp
 from modules.datasets import load_dataset
 from modules.lenet import LeNet
 from modules.shapes import stroke_width
@@ -100,7 +99,7 @@ def change(images, numbers):
     originals, mode = images, "bicubic" if numbers["bicubic"] else "bilinear"
     changed = {"SCALE": numbers["scale"], "ELASTIC": numbers["elastic"]}
     with patch.multiple(augment, grid_sample=partial(grid_sample, mode=mode), **changed):
-        images = warp(images, numbers["warp"]).clamp(0, 1)
+        images = augment.warp(images, numbers["warp"]).clamp(0, 1)
     if numbers["keep"]:
         images = torch.where(one_each(0, 1) < numbers["keep"], originals, images)
     if numbers["cutout"]:
